@@ -1,0 +1,74 @@
+"""The model card: README.md of a bundle, written from its contents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manylabel.bundle.contents import Bundle
+
+MEAN_HEAD_NOTE = (
+    "The head is `mean` (mean of all tokens, LayerNorm, linear). transformers' AutoModelForSequenceClassification\n"
+    "cannot represent it: load this model with manylabel, or train with `--set model.head=cls`."
+)
+CLS_HEAD_NOTE = (
+    "The head is `cls` (the pooler and classifier of transformers). The folder loads with\n"
+    "`AutoModelForSequenceClassification.from_pretrained` and gives the same probabilities through\n"
+    '`pipeline("text-classification", ..., top_k=None, function_to_apply="sigmoid")`; the thresholds are in decisions.json.'
+)
+
+
+def model_card(bundle: Bundle) -> str:
+    """Markdown: what the model decides, how well, from which data, and how to load it."""
+    sections = [
+        "# Multi-label text classifier",
+        f"{len(bundle.labels)} labels, each decided on its own. Written by manylabel "
+        f"{bundle.provenance.versions.get('manylabel', '')}.",
+        CLS_HEAD_NOTE if bundle.settings.model.head == "cls" else MEAN_HEAD_NOTE,
+        "## Use\n\n```python\nimport manylabel\n\nmodel = manylabel.load(\"FOLDER\")\n"
+        'model.predict(["some text"])\n```',
+        "## Labels and thresholds\n\n" + _label_table(bundle),
+        "## Figures on the test rows\n\n" + _figures(bundle.evaluation),
+        "## Data and training\n\n" + _provenance(bundle),
+        "## Limits\n\n"
+        f"- Texts are read up to {bundle.tokenizer.max_length} tokens; predictions say when one was cut.\n"
+        "- The figures hold for texts like the test rows, and not beyond them.\n"
+        "- Labels marked as unjudged had too few validation rows; their threshold is the default.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _label_table(bundle: Bundle) -> str:
+    lines = ["| label | threshold | note |", "|---|---|---|"]
+    thresholds = bundle.thresholds
+    for name, value, reason in zip(bundle.labels, thresholds.values_L, thresholds.reasons, strict=True):
+        lines.append(f"| {_cell(name)} | {value:.4f} | {_cell('unjudged: ' + reason if reason else '')} |")
+    return "\n".join(lines)
+
+
+def _figures(evaluation: Any) -> str:
+    if evaluation is None:
+        return "No test rows were given."
+    lines = ["| | macro ROC-AUC | macro average precision | macro F1 | micro F1 |", "|---|---|---|---|---|"]
+    rows = {"this model": evaluation, "TF-IDF + logistic regression": evaluation.get("baseline")}
+    for name, figures in rows.items():
+        if figures is not None:
+            macro, micro = figures["macro"], figures["micro"]
+            values = (macro["roc_auc"], macro["average_precision"], macro["f1"], micro["f1"])
+            lines.append(f"| {name} | " + " | ".join(map(_number, values)) + " |")
+    return "\n".join(lines) + f"\n\n{evaluation['rows']:,} rows."
+
+
+def _provenance(bundle: Bundle) -> str:
+    lines = [f"- {part}: {facts['rows']:,} rows" for part, facts in bundle.provenance.data.items()]
+    lines += [f"- {name}: {value}" for name, value in bundle.provenance.training.items()]
+    lines += [f"- {name} {version}" for name, version in bundle.provenance.versions.items()]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,0 +1,69 @@
+"""What a bundle holds, as values; written by save.py, read by load.py, used by inference and recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manylabel.bundle.manifest import Provenance
+from manylabel.bundle.probes import Probes
+from manylabel.config.schema import RunSettings
+from manylabel.data.layout import Layout
+from manylabel.decisions.thresholds import Thresholds
+from manylabel.evaluation.baseline import LinearBaseline
+from manylabel.modeling.classifier import Classifier
+from manylabel.text.tokenizer import TextTokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class FittedBaseline:
+    """The linear model trained on the same rows, with thresholds from the same validation rows."""
+
+    model: LinearBaseline
+    thresholds: Thresholds
+
+    def probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None) -> npt.NDArray[np.float64]:
+        """probabilities_NL; a pair is read as a continuation of its text."""
+        return self.model.probabilities(joined(texts, pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A trained model with everything its figures and decisions depend on.
+
+    `seen_texts` are sorted 64-bit fingerprints of the training and validation texts, so that an evaluation can
+    say which of its rows the model has seen; the texts themselves are not stored.
+    """
+
+    classifier: Classifier
+    encoder_config: Mapping[str, Any]
+    tokenizer: TextTokenizer
+    thresholds: Thresholds
+    layout: Layout
+    settings: RunSettings
+    provenance: Provenance
+    seen_texts: npt.NDArray[np.uint64]
+    baseline: FittedBaseline
+    evaluation: Mapping[str, Any] | None
+    probes: Probes
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in column order."""
+        return self.thresholds.labels
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether the model was trained on text pairs."""
+        return self.layout.pair_column is not None
+
+
+def joined(texts: Sequence[str], pairs: Sequence[str] | None) -> Sequence[str]:
+    """Text and pair as one text, for models that know no pairs."""
+    if pairs is None:
+        return texts
+    return [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)]

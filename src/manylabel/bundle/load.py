@@ -1,0 +1,71 @@
+"""Read a bundle: verify every file, then build the values. Called by inference/load.py, which runs the probes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file as load_arrays
+from safetensors.torch import load_file as load_tensors
+
+from manylabel.bundle import files
+from manylabel.bundle.contents import Bundle, FittedBaseline
+from manylabel.bundle.manifest import RESTORE, Manifest, read_manifest, verify_files
+from manylabel.bundle.probes import Probes
+from manylabel.config.load import load_settings
+from manylabel.data.layout import Layout
+from manylabel.decisions.thresholds import Thresholds
+from manylabel.errors import BundleError, Finding
+from manylabel.evaluation.baseline import LinearBaseline
+from manylabel.modeling.weights.hugging_face import load_classifier
+from manylabel.text.tokenizer import TextTokenizer
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """The bundle in `folder`, every hash checked before a file is interpreted.
+
+    Raises BundleError naming each damaged, missing or extra file, or a contradiction between files.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    config = _read_json(folder / files.CONFIG)
+    decisions = _read_json(folder / files.DECISIONS)
+    thresholds = Thresholds.from_json(decisions["thresholds"])
+    _check_labels(folder, manifest, config, thresholds)
+    settings = load_settings(folder / files.SETTINGS, ())
+    evaluation = folder / files.EVALUATION
+    return Bundle(
+        classifier=load_classifier(
+            config, load_tensors(folder / files.WEIGHTS), num_labels=len(manifest.labels), head=manifest.head
+        ),
+        encoder_config=config,
+        tokenizer=TextTokenizer.from_folder(folder, max_length=manifest.max_length),
+        thresholds=thresholds,
+        layout=Layout.from_json(manifest.layout),
+        settings=settings,
+        provenance=manifest.provenance,
+        seen_texts=load_arrays(folder / files.SEEN_TEXTS)["fingerprints"],
+        baseline=FittedBaseline(
+            LinearBaseline.from_arrays(load_arrays(folder / files.BASELINE), manifest.labels),
+            Thresholds.from_json(decisions["baseline_thresholds"]),
+        ),
+        evaluation=_read_json(evaluation) if evaluation.is_file() else None,
+        probes=Probes.from_json(_read_json(folder / files.PROBES)),
+    )
+
+
+def _check_labels(folder: Path, manifest: Manifest, config: dict[str, Any], thresholds: Thresholds) -> None:
+    """The label order stands in three files; they must agree."""
+    id2label = {int(index): name for index, name in config["id2label"].items()}
+    ordered = tuple(id2label[index] for index in sorted(id2label))
+    if not manifest.labels == ordered == thresholds.labels:
+        raise BundleError(
+            Finding("B410", str(folder), "config.json, decisions.json and manifest.json name different labels or orders",
+                    next_step=RESTORE)
+        )  # fmt: skip
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

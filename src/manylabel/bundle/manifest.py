@@ -1,0 +1,131 @@
+"""What a bundle says of itself: every file with its hash, the labels, where it came from. Checked at every load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from manylabel.bundle.files import MANIFEST, sha256_of
+from manylabel.errors import BundleError, Finding
+
+FORMAT_VERSION = 1
+RESTORE = "copy the model again from where it is intact, or train it again"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Part):
+    """One file: its SHA-256 in hexadecimal and its size in bytes."""
+
+    sha256: str
+    num_bytes: int
+
+
+class Provenance(_Part):
+    """Where a model came from: data, versions, seed, course of training. No times, so equal runs give equal bytes."""
+
+    data: dict[str, dict[str, str | int]]
+    versions: dict[str, str]
+    encoder_sha256: str
+    training: dict[str, str | int | float | None]
+
+
+class Manifest(_Part):
+    """manifest.json."""
+
+    format_version: int
+    labels: tuple[str, ...]
+    head: Literal["mean", "cls"]
+    max_length: int
+    takes_pairs: bool
+    layout: dict[str, Any]
+    provenance: Provenance
+    files: dict[str, FileEntry]
+
+    def to_text(self) -> str:
+        """Canonical JSON with a checksum of its own, so that a change in the manifest is found too."""
+        content = self.model_dump(mode="json")
+        return json.dumps({**content, "checksum": _checksum(content)}, indent=2, sort_keys=True) + "\n"
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def describe_files(folder: Path) -> dict[str, FileEntry]:
+    """Hash and size of every file of a folder about to be published."""
+    return {
+        path.name: FileEntry(sha256=sha256_of(path), num_bytes=path.stat().st_size)
+        for path in sorted(folder.iterdir())
+    }
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle, its own checksum verified.
+
+    Raises BundleError when there is no bundle, the manifest is damaged or its format is of another version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "no such folder" if not folder.is_dir() else "no manifest.json, so not a manylabel model"
+        raise BundleError(
+            Finding("B401", str(folder), what, "a folder written by manylabel train", "check the path")
+        )
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        content = json.loads(text)
+        stated = content.pop("checksum")
+        version = content["format_version"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise BundleError(_newer_format(path, version))
+        manifest = Manifest.model_validate(content)
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise BundleError(_damaged(path)) from error
+    if stated != _checksum(content) or manifest.to_text() != text:
+        raise BundleError(_damaged(path))
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with its hash; all differences at once, by file name.
+
+    Raises BundleError naming missing, extra and changed files.
+    """
+    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    findings = [
+        Finding("B403", str(folder / name), "the file is missing", next_step=RESTORE)
+        for name in sorted(set(manifest.files) - present)
+    ]
+    findings += [
+        Finding("B404", str(folder / name), "not a file of this model", "only the files in manifest.json",
+                "move it elsewhere")
+        for name in sorted(present - set(manifest.files))
+    ]  # fmt: skip
+    for name in sorted(present & set(manifest.files)):
+        entry, path = manifest.files[name], folder / name
+        if not path.is_file() or path.is_symlink():
+            findings.append(Finding("B405", str(path), "not a plain file", next_step=RESTORE))
+        elif path.stat().st_size != entry.num_bytes:
+            found = f"{path.stat().st_size:,} bytes instead of {entry.num_bytes:,}"
+            findings.append(Finding("B406", str(path), found, next_step=RESTORE))
+        elif sha256_of(path) != entry.sha256:
+            findings.append(
+                Finding("B407", str(path), "the content changed since it was saved (SHA-256 differs)", next_step=RESTORE)
+            )
+    if findings:
+        raise BundleError(*findings)
+
+
+def _damaged(path: Path) -> Finding:
+    return Finding("B402", str(path), "the manifest is damaged or was edited", next_step=RESTORE)
+
+
+def _newer_format(path: Path, version: int) -> Finding:
+    return Finding("B408", str(path), f"format version {version}", f"up to {FORMAT_VERSION}",
+                   "install a newer manylabel")  # fmt: skip

@@ -1,0 +1,68 @@
+"""Write a bundle: every file, then the manifest with their hashes, then one rename. Called by recipes/train.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file as save_tensors
+
+from manylabel.bundle import files
+from manylabel.bundle.card import model_card
+from manylabel.bundle.contents import Bundle
+from manylabel.bundle.manifest import FORMAT_VERSION, Manifest, describe_files
+from manylabel.config.load import dump_settings
+from manylabel.modeling.weights.hugging_face import to_hugging_face
+
+
+def save_bundle(bundle: Bundle, target: Path) -> None:
+    """Publish `bundle` as the folder `target`, replacing what was there; whole or not at all.
+
+    The same bundle gives the same bytes. Raises OSError when the disk is full; `target` is then untouched.
+    """
+    with files.published_folder(target) as folder:
+        _write_model(bundle, folder)
+        _write_decisions(bundle, folder)
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            labels=bundle.labels,
+            head=bundle.settings.model.head,
+            max_length=bundle.tokenizer.max_length,
+            takes_pairs=bundle.takes_pairs,
+            layout=bundle.layout.to_json(),
+            provenance=bundle.provenance,
+            files=describe_files(folder),
+        )
+        (folder / files.MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
+
+
+def _write_model(bundle: Bundle, folder: Path) -> None:
+    """The part that transformers reads: config, weights, tokenizer."""
+    config, weights = to_hugging_face(bundle.classifier, bundle.encoder_config, bundle.labels)
+    _write_json(folder / files.CONFIG, config)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
+    save_tensors(tensors, folder / files.WEIGHTS, metadata={"format": "pt"})
+    (folder / files.TOKENIZER).write_text(bundle.tokenizer.to_json(), encoding="utf-8")
+    _write_json(folder / files.TOKENIZER_CONFIG, bundle.tokenizer.transformers_config())
+
+
+def _write_decisions(bundle: Bundle, folder: Path) -> None:
+    """The part that transformers forgot: thresholds, baseline, seen texts, probes, settings, figures, card."""
+    decisions = {
+        "thresholds": bundle.thresholds.to_json(),
+        "baseline_thresholds": bundle.baseline.thresholds.to_json(),
+    }
+    _write_json(folder / files.DECISIONS, decisions)
+    save_arrays(dict(sorted(bundle.baseline.model.to_arrays().items())), folder / files.BASELINE)
+    save_arrays({"fingerprints": bundle.seen_texts}, folder / files.SEEN_TEXTS)
+    _write_json(folder / files.PROBES, bundle.probes.to_json())
+    if bundle.evaluation is not None:
+        _write_json(folder / files.EVALUATION, dict(bundle.evaluation))
+    (folder / files.SETTINGS).write_text(dump_settings(bundle.settings), encoding="utf-8")
+    (folder / files.CARD).write_text(model_card(bundle), encoding="utf-8")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")

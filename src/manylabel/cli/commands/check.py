@@ -1,0 +1,69 @@
+"""`manylabel check`: what training would make of a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from manylabel.cli.arguments import AsJson, Config, Debug, Quiet, SetOption, Source, settings_from, with_file_flags
+from manylabel.cli.show import print_json, printable, result_console, share, table
+
+
+@with_file_flags
+def command(
+    source: Source,
+    *,
+    data: dict[str, Any],
+    config: Config = None,
+    set_: SetOption = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,  # noqa: ARG001 - read by main
+) -> None:
+    """Read a file and describe it."""
+    from manylabel.recipes.check import check_file
+
+    report = check_file(source, settings_from(config, set_, data))
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _show(report, quiet=quiet)
+    raise typer.Exit(0 if report.usable else 1)
+
+
+def _show(report: Any, *, quiet: bool) -> None:  # noqa: ANN401 - CheckReport, whose module is imported late
+    console = result_console()
+    content = report.to_json()
+    if not quiet:
+        rows = [(line["what"], line["value"], line["origin"]) for line in content["layout"]]
+        console.print(table((report.source, "column", ""), rows))
+        console.print()
+        _show_summary(console, report.summary)
+        console.print()
+    for finding in report.findings:
+        console.print(f"{finding.severity}: {printable(finding.sentence())}")
+    if report.usable:
+        console.print(f"Training would take this file.  Next: manylabel train {report.source} --out model")
+    else:
+        console.print("Training would refuse this file.")
+
+
+def _show_summary(console: Any, summary: Any) -> None:  # noqa: ANN401 - Console, CorpusSummary
+    rows = [
+        (label.name, f"{label.positives:,}", share(label.prevalence), f"{label.annotated:,}")
+        for label in summary.labels
+    ]
+    console.print(table(("label", "rows with it", "share", "rows annotated"), rows))
+    console.print(
+        f"\n{summary.rows:,} rows, {summary.rows_without_label:,} without any label, "
+        f"{summary.labels_per_row:.2f} labels a row; {summary.duplicates:,} duplicates, "
+        f"{summary.contradictory:,} rows with equal text and different labels"
+    )
+    lengths = summary.lengths
+    if lengths is not None:
+        console.print(
+            f"tokens a text: median {lengths.p50}, 90 % {lengths.p90}, 95 % {lengths.p95}, 99 % {lengths.p99}, "
+            f"longest {lengths.longest:,}; {share(lengths.truncated_share)} are longer than {lengths.max_length} "
+            "and would be cut"
+        )

@@ -1,0 +1,124 @@
+"""`manylabel predict`: texts from the command line, or a file in and a file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from manylabel.cli.arguments import AsJson, Debug, Model, PrecisionOption, Quiet, with_file_flags
+from manylabel.cli.show import number, print_json, printable, result_console, table
+from manylabel.errors import Finding, UsageError
+
+Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to predict.", show_default=False)]
+Input = Annotated[Path | None, typer.Option("--input", help="File with a text in each row.", show_default=False)]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", help="File to write: .csv, .tsv, .jsonl or .parquet, also .gz or .zst.", show_default=False),
+]
+WIDEST_TEXT = 100
+KeepText = Annotated[bool, typer.Option("--text/--no-text", help="Whether the output repeats the text.")]
+
+
+@with_file_flags
+def command(
+    model: Model,
+    texts: Texts = None,
+    *,
+    data: dict[str, Any],
+    input_: Input = None,
+    output: Output = None,
+    text: WIDEST_TEXT = 100
+KeepText = True,
+    precision: PrecisionOption = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,  # noqa: ARG001 - read by main
+) -> None:
+    """Predict the labels of texts, or of every row of a file."""
+    _check_usage(texts, input_, output)
+    from manylabel.inference.load import load_model
+
+    loaded = load_model(model, precision=precision)
+    if input_ is not None and output is not None:
+        _predict_file(loaded, input_, output, data=data, keep_text=text, quiet=quiet)
+        if as_json:
+            print_json({"output": str(output)})
+        return
+    assert texts is not None
+    _require_no_pairs(loaded)
+    predictions = loaded.predictor.predict(texts)
+    if as_json:
+        print_json({"predictions": [_as_plain(predictions, row) for row in range(len(texts))]})
+    else:
+        show_predictions(texts, predictions, loaded.predictor.thresholds, quiet=quiet)
+
+
+def _check_usage(texts: list[str] | None, source: Path | None, target: Path | None) -> None:
+    if bool(texts) == (source is not None) or (source is None) != (target is None):
+        raise UsageError(
+            Finding("U203", "manylabel predict", "neither texts nor files, or both",
+                    "texts, or --input with --output",
+                    'manylabel predict MODEL "some text", or manylabel predict MODEL --input in.csv --output out.csv')
+        )  # fmt: skip
+    if source is not None and target is not None and source.resolve() == target.resolve():
+        raise UsageError(Finding("U204", "--output", "the same file as --input", "another file", "choose another name"))
+
+
+def _require_no_pairs(loaded: Any) -> None:  # noqa: ANN401 - LoadedModel, imported late
+    if loaded.bundle.takes_pairs:
+        raise UsageError(
+            Finding("U205", "manylabel predict", "this model reads pairs of texts", "a file with both columns",
+                    "use --input with --text-column and --pair-column")
+        )  # fmt: skip
+
+
+def _predict_file(
+    loaded: Any, source: Path, target: Path, *, data: dict[str, Any], keep_text: bool, quiet: bool
+) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from manylabel.config.schema import DataSettings
+    from manylabel.recipes.predict import predict_file
+
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("predicting", total=None)
+        num_rows = predict_file(
+            loaded,
+            source,
+            target,
+            options=DataSettings(**data),
+            keep_text=keep_text,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if not quiet:
+        console.print(f"{num_rows:,} rows written to {target}")
+
+
+def _as_plain(predictions: Any, row: int) -> dict[str, Any]:  # noqa: ANN401 - Predictions, imported late
+    return {
+        "labels": list(predictions.decided(row)),
+        "probabilities": dict(zip(predictions.labels, map(float, predictions.probabilities_BL[row]), strict=True)),
+        "truncated": bool(predictions.truncated_B[row]),
+    }
+
+
+def show_predictions(texts: list[str], predictions: Any, thresholds: Any, *, quiet: bool) -> None:  # noqa: ANN401
+    """One table a text, the likeliest label first (Predictions and Thresholds are imported late)."""
+    console = result_console()
+    for row, text in enumerate(texts):
+        if not quiet:
+            shown = text if len(text) <= WIDEST_TEXT else text[: WIDEST_TEXT - 3] + "..."
+            console.print(f'"{printable(shown)}"')
+        columns = zip(predictions.labels, predictions.probabilities_BL[row], thresholds.values_L, strict=True)
+        lines = [
+            ("  " + name, number(value, 3), number(limit, 3), "yes" if value >= limit else "")
+            for name, value, limit in sorted(columns, key=lambda column: -column[1])
+        ]
+        console.print(table(("  label", "probability", "threshold", "decided"), lines))
+        if predictions.truncated_B[row]:
+            console.print("  note: the text is longer than the model reads; its end was cut")

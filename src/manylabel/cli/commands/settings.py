@@ -1,0 +1,22 @@
+"""`manylabel settings`: every setting, from the one place where it is written."""
+
+from __future__ import annotations
+
+from manylabel.cli.arguments import AsJson, Debug, Quiet
+from manylabel.cli.show import print_json, result_console, table
+
+
+def command(
+    *,
+    as_json: AsJson = False,
+    quiet: Quiet = False,  # noqa: ARG001 - every command takes it
+    debug: Debug = False,  # noqa: ARG001 - read by main
+) -> None:
+    """List every setting; with --json as a JSON schema."""
+    from manylabel.config.describe import settings_json_schema, settings_table
+
+    if as_json:
+        print_json(settings_json_schema())
+        return
+    rows = [(one.path, one.type, one.default, one.limits, one.description) for one in settings_table()]
+    result_console().print(table(("setting", "type", "default", "limits", "meaning"), rows))

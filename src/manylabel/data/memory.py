@@ -1,0 +1,215 @@
+"""A corpus from texts and labels of a Python program. Called by training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from manylabel.data.corpus import Loaded
+from manylabel.data.guessing import order_names
+from manylabel.data.layout import Layout, did_you_mean
+from manylabel.data.problems import Problem, RowProblems, shown_value
+from manylabel.errors import DataError, Finding
+from manylabel.values import NOT_ANNOTATED, Corpus, IntArray, LabelSet
+
+SOURCE = "(texts, labels)"
+
+
+def corpus_from_memory(
+    texts: Sequence[str],
+    labels: object,
+    *,
+    label_names: Sequence[str] | None = None,
+    known: LabelSet | None = None,
+    pairs: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+) -> Loaded:
+    """A checked corpus.
+
+    Args:
+        texts: N texts.
+        labels: A matrix of N rows and L columns with 1, 0 and -1, or for each text a list of label names.
+        label_names: Names of the matrix's columns; by default label_1, label_2, ... (or `known`).
+        known: Labels of an existing model; the targets then have its columns in its order.
+        pairs: N second texts.
+        ids: N different ids; by default 1 to N as text.
+        groups: N group names; rows of one group stay in one split.
+
+    Returns:
+        The corpus; its layout says text, labels as lists.
+
+    Raises:
+        DataError: with all problems at once; rows count from 1.
+    """
+    problems = RowProblems()
+    rows_N = np.arange(1, len(texts) + 1, dtype=np.int64)
+    _check_texts(texts, "texts", problems)
+    if pairs is not None:
+        _check_texts(pairs, "pairs", problems)
+    _check_lengths(len(texts), {"labels": labels, "pairs": pairs, "ids": ids, "groups": groups})
+    names, targets_NL = _targets(labels, label_names, known, problems)
+    ids = tuple(str(row) for row in rows_N) if ids is None else tuple(map(str, ids))
+    if len(set(ids)) < len(ids):
+        problems.add(
+            Problem("D143", SOURCE, "ids occur twice", "a different id for each text", "correct the ids")
+        )
+    findings = problems.findings()
+    if any(finding.severity == "error" for finding in findings):
+        raise DataError(*(finding for finding in findings if finding.severity == "error"))
+    corpus = Corpus(
+        SOURCE,
+        tuple(texts),
+        names,
+        targets_NL,
+        ids,
+        rows_N,
+        None if pairs is None else tuple(pairs),
+        None if groups is None else tuple(map(str, groups)),
+    )
+    pair_column = None if pairs is None else "pair"
+    layout = Layout("text", "list", names.names, pair_column=pair_column, labels_column="labels")
+    return Loaded(corpus, layout, tuple(findings))
+
+
+def _check_texts(texts: Sequence[str], what: str, problems: RowProblems) -> None:
+    place = f"{SOURCE}, {what}"
+    if isinstance(texts, str):
+        raise DataError(Finding("D142", place, "one text was given", "a list of texts", "put it in a list"))
+    wrong = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str)]
+    problems.extend(Problem("D142", place, "the value is not a text", "str", "convert or remove it"), wrong)
+    blank = [row for row, text in enumerate(texts, start=1) if isinstance(text, str) and not text.strip()]
+    found, step = "the text is empty; the row is kept", "check that this is meant"
+    problems.extend(Problem("D141", place, found, "text", step, "warning"), blank)
+
+
+def _check_lengths(num_texts: int, columns: dict[str, Any]) -> None:
+    if num_texts == 0:
+        raise DataError(Finding("D104", SOURCE, "there are no texts", "at least one", "check the call"))
+    findings = [
+        Finding(
+            "D144",
+            f"{SOURCE}, {name}",
+            f"{len(column):,} entries for {num_texts:,} texts",
+            "one a text",
+            "check",
+        )
+        for name, column in columns.items()
+        if column is not None and len(column) != num_texts
+    ]
+    if findings:
+        raise DataError(*findings)
+
+
+def _targets(
+    labels: object, label_names: Sequence[str] | None, known: LabelSet | None, problems: RowProblems
+) -> tuple[LabelSet, IntArray]:
+    if _is_lists(labels):
+        return _from_lists(labels, label_names, known, problems)
+    matrix_NL = _matrix(labels)
+    names = (
+        tuple(label_names)
+        if label_names is not None
+        else known.names
+        if known
+        else _numbered(matrix_NL.shape[1])
+    )
+    if len(names) != matrix_NL.shape[1] or len(set(names)) < len(names) or "" in names:
+        found = (
+            f"{len(names)} label names for {matrix_NL.shape[1]} columns, or names that repeat or are empty"
+        )
+        raise DataError(
+            Finding("D144", f"{SOURCE}, label_names", found, "one name a column", "check label_names")
+        )
+    bad_NL = ~np.isin(matrix_NL, (NOT_ANNOTATED, 0, 1))
+    allowed, step = "1, 0 or -1 (not annotated)", "correct the values"
+    for column in np.flatnonzero(bad_NL.any(axis=0)):
+        place = f'{SOURCE}, label "{names[column]}"'
+        rows = np.flatnonzero(bad_NL[:, column]) + 1
+        problems.extend(Problem("D152", place, "a value is not 0, 1 or -1", allowed, step), rows)
+    targets_NL = np.where(bad_NL, NOT_ANNOTATED, matrix_NL).astype(np.int8)
+    return _reordered(LabelSet(names), targets_NL, known, problems)
+
+
+def _is_lists(labels: object) -> TypeGuard[Sequence[Sequence[str]]]:
+    """Whether every row is a list, tuple or set, and not of numbers only."""
+    if not isinstance(labels, list | tuple):
+        return False
+    rows_are_lists = all(isinstance(row, list | tuple | set | frozenset) for row in labels)
+    entries = [entry for row in labels[:1000] for entry in row] if rows_are_lists else []
+    return rows_are_lists and all(isinstance(entry, str) for entry in entries)
+
+
+def _matrix(labels: object) -> IntArray:
+    try:
+        matrix_NL: IntArray = np.asarray(labels, dtype=np.float64)
+    except (TypeError, ValueError) as problem:
+        found, allowed = (
+            "the labels are neither a matrix nor lists of names",
+            "0/1 matrix or list of lists of names",
+        )
+        raise DataError(Finding("D152", f"{SOURCE}, labels", found, allowed, "check the call")) from problem
+    if matrix_NL.ndim != 2:
+        found = f"the labels have {matrix_NL.ndim} dimension(s)"
+        step = "give one column a label; classes 0, 1, 2 must become one 0/1 column each"
+        raise DataError(Finding("D152", f"{SOURCE}, labels", found, "texts x labels", step))
+    return matrix_NL
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"label_{number}" for number in range(1, count + 1))
+
+
+def _from_lists(
+    labels: Sequence[Sequence[str]],
+    label_names: Sequence[str] | None,
+    known: LabelSet | None,
+    problems: RowProblems,
+) -> tuple[LabelSet, IntArray]:
+    if known is None:
+        found = {name for row in labels for name in row if name}
+        names = tuple(label_names) if label_names is not None else order_names(found)
+        if not names:
+            raise DataError(
+                Finding("D124", f"{SOURCE}, labels", "no text has a label", "label names", "check the call")
+            )
+        known = LabelSet(names)
+    position = {name: index for index, name in enumerate(known.names)}
+    targets_NL = np.zeros((len(labels), len(known)), dtype=np.int8)
+    for row, names_of_row in enumerate(labels):
+        for name in names_of_row:
+            if name in position:
+                targets_NL[row, position[name]] = 1
+            else:
+                step = did_you_mean(str(name), known.names) or "correct it"
+                found_name = f"unknown label {shown_value(name)}"
+                problems.add(
+                    Problem("D154", f"{SOURCE}, labels", found_name, ", ".join(known.names), step), row + 1
+                )
+    return known, targets_NL
+
+
+def _reordered(
+    names: LabelSet, targets_NL: IntArray, known: LabelSet | None, problems: RowProblems
+) -> tuple[LabelSet, IntArray]:
+    """The columns in the order of `known`, matched by name."""
+    if known is None or known == names:
+        return names, targets_NL
+    position = {name: index for index, name in enumerate(names.names)}
+    for name in known.names:
+        if name not in position:
+            step = did_you_mean(name, names.names) or "add the column"
+            problems.add(
+                Problem("D150", SOURCE, f'no column for the label "{name}"', ", ".join(names.names), step)
+            )
+    for name in names.names:
+        if name not in known.names:
+            found = f'the model does not know the label "{name}"; its column is not used'
+            problems.add(Problem("D151", SOURCE, found, ", ".join(known.names), "check the name", "warning"))
+    columns = [
+        targets_NL[:, position[name]] if name in position else np.full(len(targets_NL), NOT_ANNOTATED)
+        for name in known.names
+    ]
+    return known, np.stack(columns, axis=1).astype(np.int8)

@@ -1,0 +1,206 @@
+"""One corpus into training, validation and test rows. Called by the training recipe and by `check`.
+
+Clusters of duplicates and groups stay whole; labels are spread by iterative stratification (Sechidis,
+Tsoumakas and Vlahavas, 2011; package iterative-stratification) over the clusters, each with the labels of
+any of its rows. The same seed gives the same split on any machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from iterstrat.ml_stratifiers import IterativeStratification
+
+from manylabel.data.duplicates import Clusters, comparable_texts, duplicate_groups
+from manylabel.errors import ConfigError, Finding
+from manylabel.values import BoolArray, Corpus, IntArray
+
+PARTS = ("train", "validation", "test")
+LARGE_SHARE = 0.5
+"""A cluster with more than this share of the smallest part's rows goes to training."""
+MIN_TRAIN_FRACTION = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Positions of a corpus' rows by part, each in ascending order; together every row exactly once.
+
+    `unjudged` names (part, label) for every label without a positive row in a part: nothing can be said
+    about it there. `warnings` says the same in sentences.
+    """
+
+    train: IntArray
+    validation: IntArray
+    test: IntArray
+    unjudged: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """C clusters: their labels, their sizes in rows, and the cluster of each row."""
+
+    positives_CL: BoolArray
+    sizes_C: IntArray
+    cluster_N: IntArray
+
+
+def split_corpus(
+    corpus: Corpus,
+    *,
+    validation_fraction: float,
+    test_fraction: float,
+    near_duplicate_similarity: float,
+    seed: int,
+) -> Splits:
+    """Splits the rows of `corpus`.
+
+    Args:
+        corpus: N rows.
+        validation_fraction: Share of the rows for validation, 0 for none.
+        test_fraction: Share of the rows for testing, 0 for none.
+        near_duplicate_similarity: Jaccard similarity from which texts stay together.
+        seed: Seed of every choice.
+
+    Returns:
+        Training is never empty. Where three clusters or more carry a label, each part has one of them.
+
+    Raises:
+        ConfigError: the fractions leave less than 5 % for training.
+    """
+    wanted = (1.0 - validation_fraction - test_fraction, validation_fraction, test_fraction)
+    if min(wanted[1:]) < 0.0 or wanted[0] < MIN_TRAIN_FRACTION:
+        found = f"validation {validation_fraction:g} and test {test_fraction:g} leave too little for training"
+        allowed = "fractions of 0 or more that leave at least 0.05"
+        raise ConfigError(Finding("C201", "split", found, allowed, "lower one of the two"))
+    texts = comparable_texts(corpus)
+    clusters_N = duplicate_groups(texts, similarity=near_duplicate_similarity, seed=seed)
+    pieces = _pieces(corpus, with_groups(clusters_N, corpus.groups))
+    part_C = _assign(pieces, np.asarray(wanted), seed)
+    part_N = part_C[pieces.cluster_N]
+    indices = [np.flatnonzero(part_N == part) for part in range(len(PARTS))]
+    unjudged = _unjudged(corpus, indices)
+    return Splits(indices[0], indices[1], indices[2], unjudged, _warnings(corpus, unjudged))
+
+
+def with_groups(clusters_N: IntArray, groups: Sequence[str] | None) -> IntArray:
+    """Clusters joined so that rows of one group are in one cluster; an empty group name is no group."""
+    if groups is None:
+        return clusters_N
+    clusters = Clusters(len(clusters_N))
+    first_of: dict[str, int] = {}
+    for row, group in enumerate(groups):
+        clusters.join(row, int(clusters_N[row]))
+        if group:
+            clusters.join(row, first_of.setdefault(group, row))
+    return clusters.numbers()
+
+
+def _pieces(corpus: Corpus, clusters_N: IntArray) -> _Pieces:
+    _, cluster_N, sizes_C = np.unique(clusters_N, return_inverse=True, return_counts=True)
+    positives_CL = np.zeros((len(sizes_C), len(corpus.labels)), dtype=np.bool_)
+    rows, columns = np.nonzero(corpus.targets_NL == 1)
+    positives_CL[cluster_N[rows], columns] = True
+    return _Pieces(positives_CL, sizes_C, cluster_N)
+
+
+def _assign(pieces: _Pieces, fractions: npt.NDArray[np.float64], seed: int) -> IntArray:
+    """The part (0 training, 1 validation, 2 test) of each cluster."""
+    num_rows = int(pieces.sizes_C.sum())
+    part_C = np.zeros(len(pieces.sizes_C), dtype=np.int64)
+    smallest = min(fraction for fraction in fractions if fraction > 0.0) * num_rows
+    small_C = np.flatnonzero(pieces.sizes_C <= max(1.0, LARGE_SHARE * smallest))
+    held_out = fractions[1:] * num_rows
+    room = num_rows - int(held_out.sum())
+    in_train = num_rows - int(pieces.sizes_C[small_C].sum())
+    shares = np.array([max(0.0, room - in_train), *held_out])
+    used = np.flatnonzero(fractions > 0.0)
+    if len(small_C) and len(used) > 1 and shares[used].sum() > 0.0:
+        random_state = np.random.RandomState(seed)  # what the library asks for
+        ratios = shares[used] / shares[used].sum()
+        part_C[small_C] = used[IterativeStratification(_strata(pieces, small_C), ratios, random_state)]
+    _fill_empty_parts(pieces, part_C, used)
+    _spread_rare_labels(pieces, part_C, used)
+    return part_C
+
+
+def _strata(pieces: _Pieces, chosen_C: IntArray) -> BoolArray:
+    """The columns to spread evenly: labels, clusters without label, and clusters of similar size.
+
+    The size classes (2, 3-4, 5-8, ... rows) make the parts agree in rows and not only in clusters.
+    """
+    positives_CL = pieces.positives_CL[chosen_C]
+    classes_C = np.ceil(np.log2(pieces.sizes_C[chosen_C])).astype(np.int64)
+    by_size = [classes_C == size for size in range(1, int(classes_C.max()) + 1)]
+    columns = [*positives_CL.T, ~positives_CL.any(axis=1), *by_size]
+    return np.stack([column for column in columns if column.any()], axis=1)
+
+
+def _fill_empty_parts(pieces: _Pieces, part_C: IntArray, used: IntArray) -> None:
+    """Gives an empty part the smallest cluster of a part that has two or more; training comes first."""
+    for part in used:
+        if (part_C == part).any():
+            continue
+        counts = Counter(part_C.tolist())
+        donor = max(used, key=lambda other: (counts[int(other)], -other))
+        if counts[int(donor)] < 2:
+            return
+        members = np.flatnonzero(part_C == donor)
+        part_C[members[np.argmin(pieces.sizes_C[members])]] = part
+
+
+def _spread_rare_labels(pieces: _Pieces, part_C: IntArray, used: IntArray) -> None:
+    """Moves clusters so that each part has a positive of every label that three clusters or more carry.
+
+    Rare labels come first; a move never takes the last positive of another label or the last cluster.
+    """
+    counts_L = pieces.positives_CL.sum(axis=0)
+    for label in np.argsort(counts_L, kind="stable"):
+        if counts_L[label] < len(PARTS):
+            continue
+        for part in used:
+            carriers = np.flatnonzero(pieces.positives_CL[:, label])
+            if not (part_C[carriers] == part).any():
+                _move_one(pieces, part_C, carriers, int(part))
+
+
+def _move_one(pieces: _Pieces, part_C: IntArray, carriers: IntArray, part: int) -> None:
+    """Moves the smallest of `carriers` that its own part can spare to `part`."""
+    order = carriers[np.lexsort((carriers, pieces.sizes_C[carriers]))]
+    positives_PL = np.stack([pieces.positives_CL[part_C == other].sum(axis=0) for other in range(len(PARTS))])
+    for cluster in order:
+        own = part_C[cluster]
+        needed_L = pieces.positives_CL[cluster] & (pieces.positives_CL.sum(axis=0) >= len(PARTS))
+        if (positives_PL[own][needed_L] > 1).all() and (part_C == own).sum() > 1:
+            part_C[cluster] = part
+            return
+
+
+def _unjudged(corpus: Corpus, indices: Sequence[IntArray]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (part, name)
+        for part, rows in zip(PARTS, indices, strict=True)
+        if len(rows)
+        for name, judged in zip(corpus.labels.names, (corpus.targets_NL[rows] == 1).any(axis=0), strict=True)
+        if not judged
+    )
+
+
+def _warnings(corpus: Corpus, unjudged: tuple[tuple[str, str], ...]) -> tuple[Finding, ...]:
+    by_part = {part: [name for of, name in unjudged if of == part] for part in PARTS}
+    return tuple(
+        Finding(
+            "D170",
+            f"{corpus.source}, {part} rows",
+            "no row carries " + ", ".join(f'"{name}"' for name in names),
+            "rows with every label",
+            "add rows with these labels; until then nothing can be said about them",
+            severity="warning",
+        )
+        for part, names in by_part.items()
+        if names
+    )

@@ -1,0 +1,64 @@
+"""Whether a corpus can train a model. Called by `check` and by the training recipe before it costs time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from manylabel.data.duplicates import contradictory_rows
+from manylabel.errors import Finding
+from manylabel.values import NOT_ANNOTATED, Corpus
+
+MIN_ROWS = 8
+"""Fewer rows cannot be split into training, validation and test rows with anything to learn from."""
+
+
+def check_corpus(corpus: Corpus) -> list[Finding]:
+    """Everything that makes training impossible (errors) or doubtful (warnings), all at once."""
+    if len(corpus) == 0:
+        return [Finding("D160", corpus.source, "there are no rows", "at least 8 rows", "check the file")]
+    return [*_too_small(corpus), *_labels(corpus), *_contradictions(corpus)]
+
+
+def _too_small(corpus: Corpus) -> list[Finding]:
+    findings = []
+    if len(corpus) < MIN_ROWS:
+        found, allowed = f"there are only {len(corpus)} rows", f"at least {MIN_ROWS} rows"
+        findings.append(Finding("D160", corpus.source, found, allowed, "add rows"))
+    if len(set(corpus.texts)) == 1 and len(corpus) > 1:
+        found, step = "all texts are the same", "check --text-column"
+        findings.append(Finding("D161", corpus.source, found, "different texts", step))
+    if not (corpus.targets_NL == 1).any():
+        found, step = "no row carries any label", "check the label columns"
+        findings.append(Finding("D162", corpus.source, found, "rows with labels", step))
+    return findings
+
+
+def _labels(corpus: Corpus) -> list[Finding]:
+    findings = []
+    for name, targets_N in zip(corpus.labels.names, corpus.targets_NL.T, strict=True):
+        place = f'{corpus.source}, label "{name}"'
+        annotated = int((targets_N != NOT_ANNOTATED).sum())
+        positives = int((targets_N == 1).sum())
+        if annotated == 0:
+            problem = ("D163", "no row is annotated", "the model will not learn it")
+        elif positives == 0:
+            problem = ("D163", "no row carries it", "the model will not learn it; add rows or drop the label")
+        elif positives == annotated:
+            problem = ("D164", "every annotated row carries it", "add rows without it or drop the label")
+        else:
+            continue
+        code, found, step = problem
+        findings.append(
+            Finding(code, place, found, "rows with and rows without it", step, severity="warning")
+        )
+    return findings
+
+
+def _contradictions(corpus: Corpus) -> list[Finding]:
+    indices = contradictory_rows(corpus)
+    if not len(indices):
+        return []
+    rows = tuple(int(row) for row in np.sort(corpus.rows_N[indices]))
+    found, allowed = "equal texts have different labels", "one set of labels a text"
+    step = "decide which labels are right"
+    return [Finding("D165", corpus.source, found, allowed, step, rows, severity="warning")]

@@ -1,0 +1,103 @@
+"""The straight line from texts to decisions; the one way in for Python, command line and every later front door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from manylabel.decisions.thresholds import Thresholds
+from manylabel.inference.backends.base import Backend
+from manylabel.text.buckets import plan_batches
+from manylabel.text.pack import pack
+from manylabel.text.tokenizer import TextTokenizer
+from manylabel.values import Encodings, FloatArray, Predictions
+
+TEXTS_PER_PASS = 8192
+"""Texts tokenised and sorted by length together: enough that batches hold texts of equal length, and bounded."""
+
+
+def sigmoid(logits: FloatArray) -> npt.NDArray[np.float64]:
+    """The logistic function in float64, without overflow for any finite input."""
+    logits = logits.astype(np.float64)
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+
+
+def score(
+    backend: Backend,
+    encodings: Encodings,
+    *,
+    token_budget: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> npt.NDArray[np.float32]:
+    """logits_NL of all encoded texts in their order; `on_batch` hears the number of texts done by each batch."""
+    rows: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
+    for indices in plan_batches(encodings.lengths_N, token_budget):
+        rows.append((indices, backend.logits(pack(encodings, indices))))
+        if on_batch:
+            on_batch(len(indices))
+    logits_NL = np.concatenate([logits for _, logits in rows])
+    result = np.empty_like(logits_NL)
+    result[np.concatenate([indices for indices, _ in rows])] = logits_NL
+    return result
+
+
+class Predictor:
+    """Texts in, probabilities and decisions out; holds a tokenizer, an engine and thresholds."""
+
+    def __init__(
+        self, backend: Backend, tokenizer: TextTokenizer, thresholds: Thresholds, *, token_budget: int
+    ) -> None:
+        """Compose the parts; nothing is loaded or checked here."""
+        self._backend, self._tokenizer, self._token_budget = backend, tokenizer, token_budget
+        self.thresholds = thresholds
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in column order."""
+        return self.thresholds.labels
+
+    def probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> FloatArray:
+        """Only the probabilities_BL of `predict`."""
+        return self.predict(texts, pairs).probabilities_BL
+
+    def predict(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Predictions:
+        """Probabilities and decisions of each text, in order; an empty list gives empty arrays.
+
+        `pairs` are second texts for models trained on pairs. Texts over the length limit are cut and flagged.
+        """
+        _require_texts(texts)
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"{len(texts)} texts but {len(pairs)} pairs; give one pair a text")
+        probabilities = [np.zeros((0, len(self.labels)))]
+        truncated = [np.zeros(0, np.bool_)]
+        for start in range(0, len(texts), TEXTS_PER_PASS):
+            stop = start + TEXTS_PER_PASS
+            encodings = self._tokenizer.encode(texts[start:stop], pairs[start:stop] if pairs is not None else None)
+            logits_NL = score(self._backend, encodings, token_budget=self._token_budget, on_batch=on_batch)
+            probabilities.append(sigmoid(logits_NL))
+            truncated.append(encodings.truncated_N)
+        probabilities_BL = np.concatenate(probabilities)
+        return Predictions(
+            probabilities_BL=probabilities_BL,
+            decisions_BL=self.thresholds.decide(probabilities_BL),
+            labels=self.labels,
+            truncated_B=np.concatenate(truncated),
+        )
+
+
+def _require_texts(texts: Sequence[str]) -> None:
+    """One string is a common slip for a list of strings, and None a common cell of a table."""
+    if isinstance(texts, str):
+        raise TypeError("predict takes a list of texts; put the text into a list: predict([text])")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {index} is {type(text).__name__}, expected str; replace missing texts by ''")

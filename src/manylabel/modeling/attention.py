@@ -1,0 +1,291 @@
+"""Self-attention over packed texts: the only place where texts are laid side by side.
+
+Linear layers see T tokens without padding. Attention needs texts apart, so the texts of a batch are grouped by similar
+length (`plan_attention`, once a batch), every layer copies its q, k and v into the groups with one gather, and copies
+the result back with another. Called by `encoder.PackedEncoder`; the plan is made by `packed.to_device`.
+
+Shapes: P parts of a fused product (q, k, v or k, v), S slots of a group (texts x length), d width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from manylabel.modeling.dropout import dropout as drop
+
+IntArray = npt.NDArray[np.int64]
+
+GROUP_COST = 8192
+"""Padded score entries that cost as much as one more group: ten small kernels, about 0.2 ms forward and backward."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowMap:
+    """A copy of rows into slots and back.
+
+    `index_S` names the row each slot shows, `inverse_R` the slot that holds each row. `padding` lists slots that show
+    a row for the second time and whose content must not count; None without such slots.
+    """
+
+    index_S: Tensor
+    inverse_R: Tensor
+    padding: Tensor | None
+
+    def to_slots(self, rows: Tensor) -> Tensor:
+        """Rows [R, d] -> slots [S, d]; the gradient of padding slots must be zero, as masked attention makes it."""
+        return _Gather.apply(rows, self.index_S, self.inverse_R, None)  # type: ignore[no-any-return,no-untyped-call]
+
+    def to_rows(self, slots: Tensor) -> Tensor:
+        """Slots [S, d] -> rows [R, d]; padding slots receive a zero gradient."""
+        return _Gather.apply(slots, self.inverse_R, self.index_S, self.padding)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Gather(torch.autograd.Function):
+    """`index_select` whose gradient is an `index_select` too.
+
+    Autograd's own gradient adds rows one by one: 0.8 ms against 0.1 ms here for 640 tokens of width 3 x 384 in bf16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, index: Tensor, inverse: Tensor, zeroed: Tensor | None) -> Tensor:  # noqa: ANN401
+        ctx.inverse, ctx.zeroed = inverse, zeroed
+        return source.index_select(0, index)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        result = gradient.index_select(0, ctx.inverse)
+        if ctx.zeroed is not None:
+            result.index_fill_(0, ctx.zeroed, 0.0)
+        return result, None, None, None
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionGroup:
+    """Texts that are attended together: `rows_bl` are packed rows, shorter texts repeat their first one.
+
+    `mask_b11l` is 0 for tokens and -inf for padding, None when all texts have the same length.
+    """
+
+    rows_bl: Tensor
+    mask_b11l: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionPlan:
+    """How the texts of one batch are grouped; made once a batch and used by all layers.
+
+    `tokens_5T` and `padding_5K` hold the addresses of tokens and padding in the groups (see `_addresses`).
+    `order_B` lists the texts group by group, `ranks_B` is its inverse. `longest` is in tokens.
+    """
+
+    groups: tuple[AttentionGroup, ...]
+    tokens_5T: Tensor
+    padding_5K: Tensor | None
+    order_B: Tensor
+    ranks_B: Tensor
+    longest: int
+
+    def for_heads(self, num_heads: int) -> HeadPlan:
+        """The plan with the gathers of `num_heads` heads worked out."""
+        return HeadPlan(self, num_heads)
+
+
+class HeadPlan:
+    """The gathers of one batch for a number of heads; layers share it."""
+
+    def __init__(self, plan: AttentionPlan, num_heads: int) -> None:
+        self.groups = plan.groups
+        self.num_heads = num_heads
+        self._plan = plan
+        self.queries_keys_values = self.row_map(3)
+        self.outputs = self.row_map(1)
+        self.firsts = RowMap(plan.order_B, plan.ranks_B, None)
+
+    def row_map(self, parts: int) -> RowMap:
+        """The map between rows [T * P * H, d] and slots [P * b * H * l, d] of all groups."""
+        heads = self.num_heads
+        part_p = torch.arange(parts, device=self._plan.order_B.device)
+        head_h = torch.arange(heads, device=self._plan.order_B.device)
+        index_S = [
+            ((group.rows_bl[None, :, None, :] * parts + part_p[:, None, None, None]) * heads + head_h[:, None]).flatten()
+            for group in self.groups
+        ]
+        inverse_R = _slot_numbers(self._plan.tokens_5T, part_p, head_h)
+        padding = self._plan.padding_5K
+        slots = None if padding is None else _slot_numbers(padding, part_p, head_h)
+        return RowMap(index_S[0] if len(index_S) == 1 else torch.cat(index_S), inverse_R, slots)
+
+
+def _slot_numbers(addresses_5K: Tensor, part_p: Tensor, head_h: Tensor) -> Tensor:
+    """Slot of every (token, part, head) in the [P, b, H, l] blocks of all groups, one after the other."""
+    offset, plane, row, length, position = (entry[:, None, None] for entry in addresses_5K)
+    parts, heads = len(part_p), len(head_h)
+    blocks = offset * (parts * heads) + row * heads + position
+    return (blocks + plane * heads * part_p[:, None] + length * head_h).flatten()
+
+
+def plan_attention(lengths_B: IntArray, device: torch.device) -> AttentionPlan:
+    """Group texts of `lengths_B` tokens (each at least 1) by similar length."""
+    starts_B = np.cumsum(lengths_B) - lengths_B
+    groups, tokens, padding, offset = [], [], [], 0
+    members = _similar_texts(lengths_B)
+    for texts in members:
+        length = int(lengths_B[texts[0]])
+        positions_l = np.arange(length)
+        is_token_bl = positions_l < lengths_B[texts, None]
+        rows_bl = starts_B[texts, None] + np.where(is_token_bl, positions_l, 0)
+        mask = None
+        if not is_token_bl.all():
+            mask = torch.from_numpy(np.where(is_token_bl, 0.0, -np.inf).astype(np.float32))[:, None, None, :]
+            padding.append(_addresses(~is_token_bl, offset))
+        tokens.append(_addresses(is_token_bl, offset))
+        groups.append(AttentionGroup(_move(rows_bl, device), mask if mask is None else mask.to(device)))
+        offset += rows_bl.size
+    order_B = np.concatenate(members)
+    tokens_5T = np.concatenate(tokens, axis=1)[:, _packed_order(lengths_B, order_B)]
+    return AttentionPlan(
+        groups=tuple(groups),
+        tokens_5T=_move(tokens_5T, device),
+        padding_5K=_move(np.concatenate(padding, axis=1), device) if padding else None,
+        order_B=_move(order_B, device),
+        ranks_B=_move(np.argsort(order_B), device),
+        longest=int(lengths_B.max()),
+    )
+
+
+def _similar_texts(lengths_B: IntArray) -> list[IntArray]:
+    """Texts in groups, longest first; a group ends when its padding would cost more than a new group."""
+    order_B = np.argsort(-lengths_B, kind="stable")
+    sorted_B = lengths_B[order_B].tolist()
+    bounds, wasted, longest = [], 0, sorted_B[0]
+    for rank, length in enumerate(sorted_B):
+        wasted += longest * longest - length * length
+        if wasted > GROUP_COST:
+            bounds.append(rank)
+            wasted, longest = 0, length
+    return np.split(order_B, bounds)
+
+
+def _addresses(selected_bl: npt.NDArray[np.bool_], offset: int) -> IntArray:
+    """For each selected slot of a group: slots before the group, slots a part, slots before the text, length, position."""
+    num_texts, length = selected_bl.shape
+    text, position = np.nonzero(selected_bl)
+    same = np.ones_like(text)
+    return np.stack([same * offset, same * (num_texts * length), text * length, same * length, position])
+
+
+def _packed_order(lengths_B: IntArray, order_B: IntArray) -> IntArray:
+    """For each packed token, its place when the texts follow one another in `order_B`."""
+    begins_B = np.empty_like(lengths_B)
+    begins_B[order_B] = np.cumsum(lengths_B[order_B]) - lengths_B[order_B]
+    starts_B = np.cumsum(lengths_B) - lengths_B
+    return np.arange(lengths_B.sum()) + np.repeat(begins_B - starts_B, lengths_B)
+
+
+def _move(array: IntArray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+
+
+def attend_all(qkv_TE: Tensor, plan: HeadPlan, dropout: float = 0.0) -> Tensor:
+    """Attention of every token to its text.
+
+    `qkv_TE` holds queries, keys and values side by side (E = 3 D). Returns [T, D]. `dropout` is the probability with
+    which attention weights are dropped.
+    """
+    head_size = qkv_TE.shape[1] // (3 * plan.num_heads)
+    slots = plan.queries_keys_values.to_slots(qkv_TE.view(-1, head_size))
+    results = []
+    for group, block in _blocks(slots, plan, 3):
+        query, key, value = block.unbind(0)
+        results.append(attend(query, key, value, mask=group.mask_b11l, dropout=dropout).reshape(-1, head_size))
+    joined = results[0] if len(results) == 1 else torch.cat(results)
+    return plan.outputs.to_rows(joined).view(len(qkv_TE), -1)
+
+
+def attend_first(query_BD: Tensor, kv_TE: Tensor, plan: HeadPlan, dropout: float = 0.0) -> Tensor:
+    """Attention of the first token of each text to its text; `kv_TE` has E = 2 D. Returns [B, D]."""
+    num_texts, width = query_BD.shape
+    head_size = width // plan.num_heads
+    slots = plan.row_map(2).to_slots(kv_TE.view(-1, head_size))
+    sizes = [len(group.rows_bl) for group in plan.groups]
+    queries = plan.firsts.to_slots(query_BD).view(num_texts, plan.num_heads, 1, head_size).split(sizes)
+    results = []
+    for query, (group, block) in zip(queries, _blocks(slots, plan, 2), strict=True):
+        key, value = block.unbind(0)
+        results.append(attend(query, key, value, mask=group.mask_b11l, dropout=dropout).reshape(-1, width))
+    return plan.firsts.to_rows(torch.cat(results))
+
+
+def _blocks(slots: Tensor, plan: HeadPlan, parts: int) -> Iterator[tuple[AttentionGroup, Tensor]]:
+    """The slots of each group as [P, b, H, l, d]."""
+    sizes = [parts * plan.num_heads * group.rows_bl.numel() for group in plan.groups]
+    for group, block in zip(plan.groups, slots.split(sizes) if len(sizes) > 1 else (slots,), strict=True):
+        num_texts, length = group.rows_bl.shape
+        yield group, block.view(parts, num_texts, plan.num_heads, length, -1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """softmax(q k' / sqrt(d)) v for q [b, H, queries, d], k and v [b, H, l, d], by the kernel that is fastest here."""
+    if dropout > 0.0 or _plain_is_faster(query, key):
+        return plain_attention(query, key, value, mask=mask, dropout=dropout)
+    return fused_attention(query, key, value, mask=mask)
+
+
+# Forward + backward and forward alone in ms, plain / fused, 2,048 tokens in texts of one length, 12 heads of width d, on
+# two cores of a Xeon with AMX (benchmarks/attention_kernels.py, torch 2.13; runs differ by 10 to 20 %):
+#   length         16           32          64          96          128         192         256         384         512
+#   bf16 d=32  4.4 / 68.9   2.8 / 35.3  3.6 / 38.5  4.5 / 39.6  5.4 / 40.3  7.6 / 27.0  12.2 / 29.7 14.6 / 34.4 45.4 / 41.7
+#   bf16 d=64  6.5 / 73.8   3.8 / 41.4  4.8 / 39.2  5.6 / 43.9  7.5 / 45.7  8.8 / 29.4  13.4 / 33.0 15.8 / 36.1 28.8 / 46.9
+#   fp32 d=32  4.3 / 8.1    7.2 / 6.1   7.0 / 7.0   9.2 / 8.7   13.7 / 11.6 15.7 / 15.9 22.4 / 22.4 60.8 / 24.9 90.4 / 36.9
+#   fp32 d=64  6.2 / 7.1    7.0 / 10.2  11.1 / 15.5 14.7 / 19.6 16.4 / 26.9 24.8 / 28.2 33.8 / 36.7 80.5 / 46.0 103. / 58.8
+#   forward alone:
+#   bf16 d=32  1.3 / 1.5    1.1 / 1.2   1.4 / 1.3   1.8 / 1.6   2.2 / 1.8   3.0 / 2.2   4.0 / 2.9   5.6 / 3.4   8.1 / 5.2
+#   fp32 d=32  1.0 / 1.4    1.3 / 1.2   2.3 / 1.9   2.8 / 2.4   3.6 / 3.1   4.8 / 4.1   7.4 / 6.5   11.5 / 7.1  32.7 / 11.1
+LONGEST_PLAIN_WITHOUT_GRADIENT = 32
+LONGEST_PLAIN_BFLOAT16 = 512
+LONGEST_PLAIN_FLOAT32_PER_WIDTH = 3
+
+
+def _plain_is_faster(query: Tensor, key: Tensor) -> bool:
+    """The measured choice; GPUs have a fused kernel that is fast both ways."""
+    length, width = key.shape[2:]
+    if query.device.type != "cpu":
+        return False
+    if query.shape[2] == 1:
+        return True
+    if not (torch.is_grad_enabled() and query.requires_grad):
+        return length <= LONGEST_PLAIN_WITHOUT_GRADIENT
+    if query.dtype == torch.float32:
+        return length <= LONGEST_PLAIN_FLOAT32_PER_WIDTH * width
+    return length <= LONGEST_PLAIN_BFLOAT16
+
+
+def plain_attention(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """Two products and a softmax; the only kernel with dropout of attention weights."""
+    num_texts, num_heads, num_queries, head_size = query.shape
+    flat, length = num_texts * num_heads, key.shape[2]
+    bias, beta = query.new_zeros(1, 1, 1), 0.0
+    if mask is not None:
+        bias, beta = mask.to(query.dtype).expand(-1, num_heads, -1, -1).reshape(flat, 1, length), 1.0
+    keys = key.reshape(flat, length, head_size).transpose(1, 2)
+    queries = query.reshape(flat, num_queries, head_size)
+    weights = torch.baddbmm(bias, queries, keys, beta=beta, alpha=head_size**-0.5).softmax(-1)
+    if dropout > 0.0:
+        weights = drop(weights, dropout)
+    result = torch.bmm(weights.to(value.dtype), value.reshape(flat, length, head_size))
+    return result.view(num_texts, num_heads, num_queries, head_size)
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None) -> Tensor:
+    """PyTorch's `scaled_dot_product_attention`, which never writes the scores to memory."""
+    bias = None if mask is None else mask.to(query.dtype)
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)

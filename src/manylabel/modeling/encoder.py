@@ -1,0 +1,171 @@
+"""The encoder of BERT, RoBERTa and XLM-RoBERTa over packed texts, and the protocol that every encoder follows.
+
+Built by `classifier.build_classifier`, called by `classifier.Classifier`. Linear layers, normalisation and dropout see
+only real tokens; the last layer is computed for first tokens alone when the head asks for no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manylabel.modeling.attention import HeadPlan, attend_all, attend_first
+from manylabel.modeling.dropout import Dropout
+from manylabel.modeling.packed import PackedBatch
+from manylabel.modeling.shape import EncoderShape
+
+INITIAL_STD = 0.02
+"""Standard deviation of fresh weights (Devlin et al. 2019, code: truncated normal; transformers: normal)."""
+
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+}
+
+
+class Encoder(Protocol):
+    """Anything that turns packed texts into hidden states."""
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text in tokens, special tokens included."""
+
+    def forward(self, batch: PackedBatch, *, first_only: bool) -> Tensor:
+        """Hidden states [T, D] of all tokens, or [B, D] of first tokens when `first_only`."""
+
+
+class PackedEncoder(nn.Module):
+    """Token, position and segment embeddings, then layers of attention and feed-forward, normalised after each."""
+
+    def __init__(self, shape: EncoderShape, *, dropout: float = 0.0, attention_dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embeddings = Embeddings(shape, dropout=dropout)
+        self.layers = nn.ModuleList(
+            Layer(shape, dropout=dropout, attention_dropout=attention_dropout) for _ in range(shape.num_layers)
+        )
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+        return self.shape.hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return self.shape.max_tokens
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Fresh weights N(0, 0.02), biases 0, normalisation 1; for an encoder without a checkpoint."""
+        for name, parameter in self.named_parameters():
+            is_norm = "norm." in name
+            if parameter.ndim == 1:
+                nn.init.constant_(parameter, float(is_norm and name.endswith("weight")))
+            else:
+                nn.init.normal_(parameter, 0.0, INITIAL_STD, generator=generator)
+
+    def forward(self, batch: PackedBatch, *, first_only: bool) -> Tensor:
+        """Hidden states [T, D] of all tokens, or [B, D] of first tokens when `first_only`.
+
+        Raises ValueError when a text is longer than `max_tokens`.
+        """
+        if batch.plan.longest > self.max_tokens:
+            raise ValueError(f"a text has {batch.plan.longest} tokens, the encoder takes at most {self.max_tokens}")
+        plan = batch.plan.for_heads(self.shape.num_heads)
+        hidden_TD: Tensor = self.embeddings(batch)
+        for layer in list(self.layers)[:-1]:
+            hidden_TD = layer(hidden_TD, plan)
+        firsts_B = batch.firsts_B if first_only else None
+        result: Tensor = self.layers[-1](hidden_TD, plan, firsts_B)
+        return result
+
+
+class Embeddings(nn.Module):
+    """Sum of token, position and segment embeddings, normalised."""
+
+    def __init__(self, shape: EncoderShape, *, dropout: float) -> None:
+        super().__init__()
+        self.word = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        self.position = nn.Embedding(shape.max_positions, shape.hidden_size)
+        self.segment = nn.Embedding(shape.type_vocab_size, shape.hidden_size)
+        self.norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+        self.dropout = Dropout(dropout)
+        self._offset = shape.position_offset
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Hidden states [T, D] before the first layer.
+
+        An encoder with one segment embedding, as RoBERTa, gives it to both texts of a pair.
+        """
+        has_segments = self.segment.num_embeddings > 1
+        segment = self.segment(batch.segments_T) if has_segments else self.segment.weight[0]
+        summed = self.word(batch.ids_T) + segment + self.position(batch.positions_T + self._offset)
+        result: Tensor = self.dropout(_in_working_precision(self.norm(summed)))
+        return result
+
+
+def _in_working_precision(hidden_TD: Tensor) -> Tensor:
+    """Hidden states in autocast's type, so that residuals and normalisation of all layers stay in it.
+
+    Otherwise fp32 residuals would be cast for every linear layer, forward and backward. Normalisation still sums in
+    fp32 inside.
+    """
+    device = hidden_TD.device.type
+    return hidden_TD.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden_TD
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each added to its input and normalised afterwards (post-LN)."""
+
+    def __init__(self, shape: EncoderShape, *, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(shape, dropout=attention_dropout)
+        self.attention_norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+        self.up = nn.Linear(shape.hidden_size, shape.intermediate_size)
+        self.down = nn.Linear(shape.intermediate_size, shape.hidden_size)
+        self.output_norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+        self.dropout = Dropout(dropout)
+        self._activation = ACTIVATION_FUNCTIONS[shape.activation]
+
+    def forward(self, hidden_TD: Tensor, plan: HeadPlan, firsts_B: Tensor | None = None) -> Tensor:
+        """Hidden states of all tokens [T, D], or of the tokens `firsts_B` only [B, D]."""
+        attended = self.attention(hidden_TD, plan, firsts_B)
+        kept = hidden_TD if firsts_B is None else hidden_TD.index_select(0, firsts_B)
+        middle = self.attention_norm(kept + self.dropout(attended))
+        changed = self.down(self._activation(self.up(middle)))
+        result: Tensor = self.output_norm(middle + self.dropout(changed))
+        return result
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused product for queries, keys and values."""
+
+    def __init__(self, shape: EncoderShape, *, dropout: float) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(shape.hidden_size, 3 * shape.hidden_size)
+        self.output = nn.Linear(shape.hidden_size, shape.hidden_size)
+        self._dropout = dropout
+
+    def forward(self, hidden_TD: Tensor, plan: HeadPlan, firsts_B: Tensor | None) -> Tensor:
+        """Attention of all tokens [T, D], or of the first tokens only [B, D]."""
+        dropout = self._dropout if self.training else 0.0
+        if firsts_B is None:
+            context = attend_all(self.qkv(hidden_TD), plan, dropout)
+        else:
+            width = hidden_TD.shape[1]
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query_BD = functional.linear(hidden_TD.index_select(0, firsts_B), weight[:width], bias[:width])
+            context = attend_first(query_BD, functional.linear(hidden_TD, weight[width:], bias[width:]), plan, dropout)
+        result: Tensor = self.output(context)
+        return result

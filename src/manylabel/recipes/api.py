@@ -1,0 +1,105 @@
+"""The Python interface: fit, load, evaluate, and the model they give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from manylabel.config.load import load_settings
+from manylabel.config.schema import DataSettings, Precision
+from manylabel.inference.load import LoadedModel, load_model
+from manylabel.recipes.corpora import Source
+from manylabel.recipes.evaluate import evaluate_model
+from manylabel.recipes.train import train_model
+from manylabel.training.observers import ConsoleObserver, Observer, SilentObserver
+from manylabel.values import Predictions
+
+
+class Model:
+    """A trained, verified model; made by `fit` and `load`."""
+
+    def __init__(self, path: Path, loaded: LoadedModel) -> None:
+        """Wrap a loaded bundle."""
+        self.path = path
+        self._loaded = loaded
+
+    def __repr__(self) -> str:
+        """Folder and labels, as a notebook shows it."""
+        return f"manylabel.Model({str(self.path)!r}, labels={list(self.labels)})"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in column order."""
+        return self._loaded.bundle.labels
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability from which each label is decided, in [0, 1]."""
+        values_L = self._loaded.predictor.thresholds.values_L
+        return dict(zip(self.labels, map(float, values_L), strict=True))
+
+    @property
+    def evaluation(self) -> Mapping[str, Any] | None:
+        """The figures on the test rows at training time, in the form of `manylabel evaluate --json`."""
+        return self._loaded.bundle.evaluation
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Predictions:
+        """Probabilities and decisions of each text (with its pair, for a model of pairs), in order."""
+        return self._loaded.predictor.predict(texts, pairs)
+
+    def evaluate(self, source: Source, **columns: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of DataSettings
+        """The figures on `source` (as for `fit`), in the form of `manylabel evaluate --json`.
+
+        `columns` are fields of DataSettings, for example text_column="body". Raises DataError.
+        """
+        options = DataSettings(**columns)
+        result: dict[str, Any] = evaluate_model(
+            self._loaded, source, options=options, observer=SilentObserver()
+        ).to_json()
+        return result
+
+
+def fit(
+    source: Source,
+    *,
+    out: Path | str,
+    validation: Source | None = None,
+    test: Source | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Model:
+    """Train on `source` and save the model as the folder `out`.
+
+    `source`, `validation` and `test` are paths, Arrow tables, pandas frames or (texts, labels), labels being a
+    0/1 matrix or a list of lists of names. What is not given is split off. `settings` maps names to values, for
+    example {"training.epochs": 2}. Raises DataError, EncoderError, ConfigError, UsageError, TrainingError.
+    """
+    resolved = load_settings(None, [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()])
+    observer: Observer = SilentObserver() if quiet else ConsoleObserver()
+    report = train_model(
+        source,
+        out=Path(out),
+        settings=resolved,
+        observer=observer,
+        validation=validation,
+        test=test,
+        overwrite=overwrite,
+    )
+    return load(report.folder)
+
+
+def load(folder: Path | str, *, precision: Precision | None = None) -> Model:
+    """The model in `folder`, every hash and golden probe verified; raises BundleError when one does not hold.
+
+    `precision` is "fp32" (the default at training: the same numbers everywhere), "bf16" or "auto".
+    """
+    return Model(Path(folder), load_model(folder, precision=precision))
+
+
+def evaluate(folder: Path | str, source: Source, **columns: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Load the model in `folder` and evaluate it on `source`; see `Model.evaluate`."""
+    return load(folder).evaluate(source, **columns)
+

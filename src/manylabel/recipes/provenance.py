@@ -1,0 +1,62 @@
+"""Where a model came from, for its manifest; called by recipes/train.py. No times: equal runs give equal bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from manylabel import __version__
+from manylabel.bundle.files import sha256_of
+from manylabel.bundle.manifest import Provenance
+from manylabel.recipes.corpora import Corpora
+from manylabel.training.loop import Outcome
+from manylabel.values import Corpus
+
+LIBRARIES = ("torch", "tokenizers", "safetensors", "scikit-learn", "numpy", "pyarrow")
+
+
+def describe_run(corpora: Corpora, outcome: Outcome, encoder_folder: Path) -> Provenance:
+    """Data with fingerprints, versions, the encoder's weights, the course of training."""
+    parts = {"train": corpora.train, "validation": corpora.validation, "test": corpora.test}
+    return Provenance(
+        data={
+            name: {"source": corpus.source, "rows": len(corpus), "sha256": corpus_fingerprint(corpus)}
+            for name, corpus in parts.items()
+            if corpus is not None
+        },
+        versions={
+            "manylabel": __version__,
+            "python": platform.python_version(),
+            **{library: version(library) for library in LIBRARIES},
+        },
+        encoder_sha256=encoder_fingerprint(encoder_folder),
+        training={
+            "ending": outcome.ending,
+            "steps": outcome.steps,
+            "best step": outcome.best_step,
+            "best validation macro average precision": outcome.best_score,
+        },
+    )
+
+
+def corpus_fingerprint(corpus: Corpus) -> str:
+    """SHA-256 over labels, texts, pairs and targets in order."""
+    digest = hashlib.sha256()
+    columns = (corpus.labels.names, corpus.texts, corpus.pairs or ())
+    for column in columns:
+        for text in column:
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        digest.update(b"column ends")
+    digest.update(corpus.targets_NL.astype("int8").tobytes())
+    return digest.hexdigest()
+
+
+def encoder_fingerprint(folder: Path) -> str:
+    """SHA-256 over the hashes of the encoder's weight files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(sha256_of(path).encode())
+    return digest.hexdigest()

@@ -1,0 +1,188 @@
+"""Who watches a run: the terminal, a JSON-lines log, nobody. Called by recipes and the loop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: `loss` in nats per annotated cell, `rate` of the encoder, tokens in the batch."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    loss: float
+    gradient_norm: float
+    rate: float
+    num_texts: int
+    num_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """One validation: macro average precision (None where no label can be judged), and whether it is the best."""
+
+    step: int
+    epoch: float
+    macro_average_precision: float | None
+    best: bool
+
+
+class Observer(Protocol):
+    """What recipes and the loop tell while they work."""
+
+    def stage(self, text: str) -> None:
+        """A new part of the work begins, or a fact worth a line."""
+        ...
+
+    def step(self, step: Step) -> None:
+        """An optimizer step was made."""
+        ...
+
+    def validated(self, result: Validated) -> None:
+        """The validation rows were scored."""
+        ...
+
+
+class SilentObserver:
+    """Says nothing; the default of the Python interface inside programs."""
+
+    def stage(self, text: str) -> None:
+        """Ignore."""
+
+    def step(self, step: Step) -> None:
+        """Ignore."""
+
+    def validated(self, result: Validated) -> None:
+        """Ignore."""
+
+
+class ConsoleObserver:
+    """A line a stage on standard error, and while training a bar with loss, tokens/s and time left.
+
+    Where standard error is not a terminal, ten plain lines an epoch at most.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Write to `console`, standard error by default."""
+        self._console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._loss = 0.0
+        self._rate = 0.0
+
+    def stage(self, text: str) -> None:
+        """Print one line; a running bar ends."""
+        self._end_bar()
+        self._console.print(text)
+
+    def step(self, step: Step) -> None:
+        """Move the bar; loss and tokens/s are smoothed over about 20 steps."""
+        weight = 1.0 if step.step == 1 else 0.05
+        self._loss += weight * (step.loss - self._loss)
+        self._rate += weight * (step.num_tokens / max(step.seconds, 1e-9) - self._rate)
+        status = f"epoch {step.epoch + 1}  loss {self._loss:.4f}  {self._rate:,.0f} tokens/s"
+        if not self._console.is_terminal:
+            every = max(step.num_steps // 10, 1)
+            if step.step % every == 0 or step.step == step.num_steps:
+                self._console.print(f"  step {step.step}/{step.num_steps}  {status}")
+            return
+        if self._progress is None:
+            self._begin_bar(step.num_steps)
+        assert self._progress is not None and self._task is not None
+        self._progress.update(self._task, completed=step.step, status=status)
+        if step.step == step.num_steps:
+            self._end_bar()
+
+    def validated(self, result: Validated) -> None:
+        """Print the score of the validation rows."""
+        score = result.macro_average_precision
+        text = "cannot be judged" if score is None else f"macro average precision {score:.4f}"
+        console = self._progress.console if self._progress else self._console
+        console.print(f"  epoch {result.epoch:.2f}  validation {text}{'  (best so far)' if result.best else ''}")
+
+    def _begin_bar(self, num_steps: int) -> None:
+        self._progress = Progress(
+            TextColumn("  training"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}  {task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("training", total=num_steps, status="")
+
+    def _end_bar(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class JsonLinesLog:
+    """Everything as one JSON object a line; the file is written as the run goes, so a killed run leaves its story."""
+
+    def __init__(self, path: Path) -> None:
+        """Start a new log at `path`."""
+        self._file: IO[str] = path.open("w", encoding="utf-8")
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Use as a context manager; the file is closed at the end."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def stage(self, text: str) -> None:
+        """Log a stage."""
+        self._write("stage", {"text": text})
+
+    def step(self, step: Step) -> None:
+        """Log a step."""
+        self._write("step", asdict(step))
+
+    def validated(self, result: Validated) -> None:
+        """Log a validation."""
+        self._write("validation", asdict(result))
+
+    def _write(self, event: str, fields: dict[str, object]) -> None:
+        seconds = round(time.monotonic() - self._began, 3)
+        self._file.write(json.dumps({"event": event, "after_seconds": seconds, **fields}) + "\n")
+        self._file.flush()
+
+
+class Observers:
+    """Several observers as one."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        """Tell each of `observers` everything, in order."""
+        self._observers = tuple(observers)
+
+    def stage(self, text: str) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.stage(text)
+
+    def step(self, step: Step) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.step(step)
+
+    def validated(self, result: Validated) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.validated(result)
