@@ -34,7 +34,9 @@ def milliseconds(run: Callable[[], object], repeats: int) -> float:
     return statistics.median(times) * 1000.0
 
 
-def measure(kernel: str, parts: list[Tensor], gradient: Tensor, mask: Tensor | None, repeats: int) -> tuple[float, float]:
+def measure(
+    kernel: str, parts: list[Tensor], gradient: Tensor, mask: Tensor | None, repeats: int
+) -> tuple[float, float]:
     """Milliseconds of forward without gradient, and of forward + backward."""
     attend = KERNELS[kernel]
 
@@ -69,7 +71,9 @@ def main() -> None:
                     measure(kernel, parts, gradient, mask, arguments.repeats) for kernel in KERNELS
                 )
                 name = str(dtype).removeprefix("torch.")
-                write(f"{name:9} {width} {length:6} |{f_plain:15.2f} {f_sdpa:6.2f} |{b_plain:24.2f} {b_sdpa:6.2f}\n")
+                write(
+                    f"{name:9} {width} {length:6} |{f_plain:15.2f} {f_sdpa:6.2f} |{b_plain:24.2f} {b_sdpa:6.2f}\n"
+                )
                 sys.stdout.flush()
 
 

@@ -17,7 +17,7 @@ import shlex
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,19 @@ RUNS: dict[str, tuple[str, dict[str, str], list[str]]] = {
         {"validation": "dev.tsv", "test": "test.tsv"},
         ["data.header=false", "data.label_names=labels.txt"],
     ),
-    "jigsaw": ("train.csv", {"test": "validation.csv"}, ["split.validation_fraction=0.05", "training.validations_per_epoch=2"]),
+    "jigsaw": (
+        "train.csv",
+        {"test": "validation.csv"},
+        ["split.validation_fraction=0.05", "training.validations_per_epoch=2"],
+    ),
 }
 
 
 def main() -> None:
     """Run one data set and write `benchmarks/results/DATE-quality-NAME.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=sorted(RUNS))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="as in manylabel train")
@@ -61,7 +67,7 @@ def main() -> None:
             **files,
         )
     result = _result(report, overrides, time.monotonic() - began)
-    day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
     tag = f"-{arguments.tag}" if arguments.tag else ""
     target = RESULTS / f"{day}-quality-{arguments.name}{tag}.json"
     RESULTS.mkdir(exist_ok=True)
@@ -87,8 +93,10 @@ def _result(report: TrainReport, overrides: list[str], seconds: float) -> dict[s
     assert figures is not None
     outcome = report.outcome
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "hardware": f"{os.cpu_count()} cores, {_processor()}" if not torch.cuda.is_available() else torch.cuda.get_device_name(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": f"{os.cpu_count()} cores, {_processor()}"
+        if not torch.cuda.is_available()
+        else torch.cuda.get_device_name(),
         "versions": {name: version(name) for name in ("manylabel", "torch", "tokenizers", "scikit-learn")}
         | {"python": platform.python_version()},
         "settings": [override.rsplit("/", 1)[-1] for override in overrides],
@@ -116,7 +124,9 @@ def _processor() -> str:
     if not path.is_file():
         return platform.processor()
     text = path.read_text()
-    name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    name = next(
+        (line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), ""
+    )
     return name + (", AMX bf16" if "amx_bf16" in text else "")
 
 

@@ -185,3 +185,34 @@ def tiny_mails(tmp_path_factory) -> Path:
                     words.insert(choose.randrange(len(words) + 1), cue)
             writer.writerow([f"mail-{row}", " ".join(words), *(int(label in carried) for label in CUES)])
     return path
+
+
+def train_tiny(source: Path, encoder: Path, out: Path, **overrides) -> Path:
+    """Train a model on the tiny encoder in a second or two; settings as `training__epochs=3`."""
+    from manylabel.config.load import load_settings
+    from manylabel.recipes.train import train_model
+    from manylabel.training.observers import SilentObserver
+
+    values = {
+        "training__epochs": 6,
+        "training__learning_rate": 0.001,
+        "training__precision": "fp32",
+        "text__max_length": 64,
+        **overrides,
+    }
+    texts = [f"{name.replace('__', '.')}={json.dumps(value)}" for name, value in values.items()]
+    settings = load_settings(None, [*texts, f"model.encoder={encoder}"])
+    train_model(source, out=out, settings=settings, observer=SilentObserver())
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, tiny_mails, tiny_encoder) -> Path:
+    """A trained model with the `mean` head; read only."""
+    return train_tiny(tiny_mails, tiny_encoder, tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def tiny_cls_model(tmp_path_factory, tiny_mails, tiny_encoder) -> Path:
+    """A trained model with the `cls` head; read only."""
+    return train_tiny(tiny_mails, tiny_encoder, tmp_path_factory.mktemp("tiny_cls") / "model", model__head="cls")

@@ -1,12 +1,12 @@
 """Every error a user can meet, each one a sentence that says what to do.
 
-    ManylabelError              exit code 1
-    |-- DataError               a file, column or row that cannot be used
-    |-- EncoderError            an encoder folder or hub model that cannot be loaded
-    |-- BundleError             a saved model that is damaged, incomplete or changed
-    |-- TrainingError           a run that had to stop (its last good weights are kept)
-    `-- UsageError              exit code 2
-        `-- ConfigError         a setting that does not exist or is out of range
+ManylabelError              exit code 1
+|-- DataError               a file, column or row that cannot be used
+|-- EncoderError            an encoder folder or hub model that cannot be loaded
+|-- BundleError             a saved model that is damaged, incomplete or changed
+|-- TrainingError           a run that had to stop (its last good weights are kept)
+`-- UsageError              exit code 2
+    `-- ConfigError         a setting that does not exist or is out of range
 """
 
 from __future__ import annotations

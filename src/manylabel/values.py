@@ -55,7 +55,9 @@ class Corpus:
     def __post_init__(self) -> None:
         num_texts = len(self.texts)
         if self.targets_NL.shape != (num_texts, len(self.labels)):
-            raise ValueError(f"targets_NL is {self.targets_NL.shape}, expected {(num_texts, len(self.labels))}")
+            raise ValueError(
+                f"targets_NL is {self.targets_NL.shape}, expected {(num_texts, len(self.labels))}"
+            )
         columns = (self.ids, self.rows_N, self.pairs, self.groups)
         if any(column is not None and len(column) != num_texts for column in columns):
             raise ValueError("every column of a corpus must have one entry a text")
@@ -148,7 +150,9 @@ class Predictions:
     truncated_B: BoolArray
 
     def __post_init__(self) -> None:
-        if self.probabilities_BL.shape != self.decisions_BL.shape or self.probabilities_BL.shape[1] != len(self.labels):
+        if self.probabilities_BL.shape != self.decisions_BL.shape or self.probabilities_BL.shape[1] != len(
+            self.labels
+        ):
             raise ValueError("probabilities, decisions and labels disagree in shape")
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 Expected outcomes were written by hand from the bytes. `rows_in` counts the data rows a person sees in the
 file; every one of them must come out or be reported.
 """
+# ruff: noqa: E501 - one case a line reads best
 
 from __future__ import annotations
 
@@ -173,7 +174,7 @@ def test_the_right_table_or_a_precise_error(tmp_path, name):
 def test_reading_in_chunks_and_as_a_whole_agree(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(CASES[name][0])
-    texts, findings = read(path)
+    _, findings = read(path)
     if findings:
         with pytest.raises(DataError) as whole:
             read_table(path, DataSettings())
@@ -183,7 +184,9 @@ def test_reading_in_chunks_and_as_a_whole_agree(tmp_path, name):
         assert list(chunks.value.findings) == findings
     else:
         stream = open_table(path, DataSettings())
-        assert sum(batch.num_rows for batch in stream) == stream.check() == len(read_table(path, DataSettings()))
+        assert (
+            sum(batch.num_rows for batch in stream) == stream.check() == len(read_table(path, DataSettings()))
+        )
 
 
 def read(path: Path):
@@ -211,7 +214,12 @@ LABEL_CASES = {
     "null_text.jsonl": (b'{"text": null, "spam": 1}\n{"text": "a", "spam": 0}\n', "D140", (1,), "missing"),
     "missing_key.jsonl": (b'{"spam": 1}\n{"text": "a", "spam": 0}\n', "D140", (1,), "missing"),
     "missing_label.jsonl": (b'{"text": "b"}\n{"text": "a", "spam": 0}\n', "D152", (1,), "empty"),
-    "null_list.jsonl": (b'{"text": "b", "labels": null}\n{"text": "a", "labels": ["x"]}\n', "D153", (1,), "[]"),
+    "null_list.jsonl": (
+        b'{"text": "b", "labels": null}\n{"text": "a", "labels": ["x"]}\n',
+        "D153",
+        (1,),
+        "[]",
+    ),
     "nan.parquet": (parquet(text=["a", "b", "c"], spam=[0.0, float("nan"), 1.0]), "D152", (2,), "nan"),
     "no_rows.csv": (HEAD, "D104", (), "no data rows"),
     "no_labels.csv": (b"id,text\n1,hello\n2,you\n", "D124", (), "--label-columns"),

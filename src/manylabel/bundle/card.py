@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from manylabel.bundle.contents import Bundle
@@ -13,7 +14,8 @@ MEAN_HEAD_NOTE = (
 CLS_HEAD_NOTE = (
     "The head is `cls` (the pooler and classifier of transformers). The folder loads with\n"
     "`AutoModelForSequenceClassification.from_pretrained` and gives the same probabilities through\n"
-    '`pipeline("text-classification", ..., top_k=None, function_to_apply="sigmoid")`; the thresholds are in decisions.json.'
+    '`pipeline("text-classification", ..., top_k=None, function_to_apply="sigmoid")`;\n'
+    "the thresholds are in decisions.json."
 )
 
 
@@ -24,7 +26,7 @@ def model_card(bundle: Bundle) -> str:
         f"{len(bundle.labels)} labels, each decided on its own. Written by manylabel "
         f"{bundle.provenance.versions.get('manylabel', '')}.",
         CLS_HEAD_NOTE if bundle.settings.model.head == "cls" else MEAN_HEAD_NOTE,
-        "## Use\n\n```python\nimport manylabel\n\nmodel = manylabel.load(\"FOLDER\")\n"
+        '## Use\n\n```python\nimport manylabel\n\nmodel = manylabel.load("FOLDER")\n'
         'model.predict(["some text"])\n```',
         "## Labels and thresholds\n\n" + _label_table(bundle),
         "## Figures on the test rows\n\n" + _figures(bundle.evaluation),
@@ -45,7 +47,7 @@ def _label_table(bundle: Bundle) -> str:
     return "\n".join(lines)
 
 
-def _figures(evaluation: Any) -> str:
+def _figures(evaluation: Mapping[str, Any] | None) -> str:
     if evaluation is None:
         return "No test rows were given."
     lines = ["| | macro ROC-AUC | macro average precision | macro F1 | micro F1 |", "|---|---|---|---|---|"]

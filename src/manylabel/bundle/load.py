@@ -61,7 +61,7 @@ def _check_labels(folder: Path, manifest: Manifest, config: dict[str, Any], thre
     ordered = tuple(id2label[index] for index in sorted(id2label))
     if not manifest.labels == ordered == thresholds.labels:
         raise BundleError(
-            Finding("B410", str(folder), "config.json, decisions.json and manifest.json name different labels or orders",
+            Finding("B410", str(folder), "config.json, decisions.json and manifest.json disagree on the labels",
                     next_step=RESTORE)
         )  # fmt: skip
 

@@ -116,7 +116,12 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             findings.append(Finding("B406", str(path), found, next_step=RESTORE))
         elif sha256_of(path) != entry.sha256:
             findings.append(
-                Finding("B407", str(path), "the content changed since it was saved (SHA-256 differs)", next_step=RESTORE)
+                Finding(
+                    "B407",
+                    str(path),
+                    "the content changed since it was saved (SHA-256 differs)",
+                    next_step=RESTORE,
+                )
             )
     if findings:
         raise BundleError(*findings)

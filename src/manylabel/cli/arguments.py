@@ -12,14 +12,18 @@ import typer
 
 from manylabel.config.schema import DataSettings
 
-Source = Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, also .gz or .zst.", show_default=False)]
+Source = Annotated[
+    Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, also .gz or .zst.", show_default=False)
+]
 Model = Annotated[Path, typer.Argument(help="Folder of a saved model.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, for example training.epochs=2; repeatable."),
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change a setting, for example training.epochs=2; repeatable."
+    ),
 ]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
@@ -38,7 +42,9 @@ def with_file_flags(command: Callable[..., None]) -> Callable[..., None]:
 
     def run(**values: Any) -> None:  # noqa: ANN401 - typer fills these
         given = {flag.name: values.pop(flag.name) for flag in flags}
-        command(**values, data={name: _value(name, value) for name, value in given.items() if value is not None})
+        command(
+            **values, data={name: _value(name, value) for name, value in given.items() if value is not None}
+        )
 
     parameters = [parameter for parameter in own if parameter.name != "data"] + flags
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -54,7 +60,9 @@ def _flag(name: str) -> inspect.Parameter:
         annotation: Any = Annotated[bool | None, option]
     else:
         help_text = description + (" Separate several by commas." if _is_list(name) else "")
-        annotation = Annotated[str | None, typer.Option(f"--{name.replace('_', '-')}", help=help_text, show_default=False)]
+        annotation = Annotated[
+            str | None, typer.Option(f"--{name.replace('_', '-')}", help=help_text, show_default=False)
+        ]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -65,7 +73,7 @@ def _is_list(name: str) -> bool:
 
 
 def _value(name: str, value: Any) -> Any:  # noqa: ANN401 - str, bool or tuple
-    """A comma-separated list as a tuple; `\\t` as a tab."""
+    """A comma-separated list as a tuple; a typed backslash-t as a tab."""
     if _is_list(name):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value.replace("\\t", "\t") if name == "label_separator" else value

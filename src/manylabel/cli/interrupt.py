@@ -14,7 +14,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """A function that says whether to stop; set by SIGINT or SIGTERM. A second signal raises KeyboardInterrupt."""
     asked = False
 
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt

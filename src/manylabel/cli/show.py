@@ -26,7 +26,9 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def printable(text: str) -> str:
     """`text` without control characters and bidirectional overrides, which could rewrite a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -59,9 +61,13 @@ def evaluation_tables(figures: Mapping[str, Any]) -> list[Table | str]:
     parts += ["", rows]
     if figures.get("without_seen_rows"):
         parts += ["", "Without the rows seen in training:", _average_table(figures["without_seen_rows"])]
-    undefined = {key: reason for key, reason in figures["undefined"].items() if not key.endswith(".precision")}
+    undefined = {
+        key: reason for key, reason in figures["undefined"].items() if not key.endswith(".precision")
+    }
     if undefined:
-        parts.append("undefined: " + "; ".join(f"{key} ({reason})" for key, reason in list(undefined.items())[:8]))
+        parts.append(
+            "undefined: " + "; ".join(f"{key} ({reason})" for key, reason in list(undefined.items())[:8])
+        )
     return parts
 
 
@@ -71,7 +77,10 @@ def _label_table(figures: Mapping[str, Any]) -> Table:
         (
             name,
             f"{label['support']:,}",
-            *(number(label[metric]) for metric in ("roc_auc", "average_precision", "precision", "recall", "f1")),
+            *(
+                number(label[metric])
+                for metric in ("roc_auc", "average_precision", "precision", "recall", "f1")
+            ),
             number(label["threshold"]),
         )
         for name, label in figures["labels"].items()
@@ -89,7 +98,10 @@ def _average_table(figures: Mapping[str, Any]) -> Table:
         ("micro F1", "micro", "f1"),
         ("samples F1", "samples", "f1"),
     )
-    rows = [(title, number(figures[part][metric]), number(baseline.get(part, {}).get(metric))) for title, part, metric in wanted]
+    rows = [
+        (title, number(figures[part][metric]), number(baseline.get(part, {}).get(metric)))
+        for title, part, metric in wanted
+    ]
     singles = (
         ("accuracy of all cells", "accuracy"),
         ("subset accuracy", "subset_accuracy"),

@@ -27,6 +27,8 @@ MAX_WORDS = 2000
 NUM_PERMUTATIONS = 64
 MISS_WEIGHT = 0.9
 """Candidates are verified, so the index prefers false candidates to missed ones."""
+HIGHEST_THRESHOLD = 0.9
+"""An index for a higher one would have a single band and miss most pairs."""
 MAX_CANDIDATES = 200
 """Candidates verified for one text; texts of a large cluster join it through any of these."""
 
@@ -177,7 +179,9 @@ class _NearIndex:
     def __init__(self, similarity: float, seed: int) -> None:
         self._similarity = similarity
         self._index = MinHashLSH(
-            threshold=similarity, num_perm=NUM_PERMUTATIONS, weights=(1.0 - MISS_WEIGHT, MISS_WEIGHT)
+            threshold=min(similarity, HIGHEST_THRESHOLD),
+            num_perm=NUM_PERMUTATIONS,
+            weights=(1.0 - MISS_WEIGHT, MISS_WEIGHT),
         )
         self._shingles: dict[int, Shingles] = {}
         self._seed = seed

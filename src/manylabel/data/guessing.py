@@ -142,16 +142,18 @@ def pair_column(columns: Columns, text: str) -> str | None:
     return found[0] if found and columns.is_text(found[0]) else None
 
 
-def id_column(columns: Columns, taken: set[str]) -> str | None:
-    """A column named as ids are (and mostly unique), else the only column of short, unique words."""
-    num_rows = columns.table.num_rows
-    usual = [
-        name for name in columns.by_usual_name(USUAL_IDS) if name not in taken and not columns.is_list(name)
-    ]
-    usual = [name for name in usual if columns.num_distinct(name) * 2 > num_rows]
-    if usual:
-        return usual[0]
-    if num_rows < 3:
+def usual_id_column(columns: Columns, taken: set[str]) -> str | None:
+    """A column named as ids are and mostly unique; the few repeated ids are then reported."""
+    for name in columns.by_usual_name(USUAL_IDS):
+        scalar = name not in taken and not columns.is_list(name)
+        if scalar and columns.num_distinct(name) * 2 > columns.table.num_rows:
+            return name
+    return None
+
+
+def unique_column(columns: Columns, taken: set[str]) -> str | None:
+    """The only column of short words that are all different, if there is exactly one."""
+    if columns.table.num_rows < 3:
         return None
     unique = [name for name in columns.names if name not in taken and _is_unique_word(columns, name)]
     return unique[0] if len(unique) == 1 else None
@@ -170,7 +172,7 @@ def label_columns(
         one_hot = tuple(name for name in free if name in wanted or _is_one_hot(columns, name))
         if one_hot:
             return LabelColumns("one_hot", one_hot, label_columns=one_hot)
-    return _one_column(columns, _labels_column(columns, free, bool(names)), options, names)
+    return _one_column(columns, _labels_column(columns, free, set(names)), options, names)
 
 
 def split_cell(cell: str, separator: str | None) -> list[str]:
@@ -203,11 +205,12 @@ def _is_one_hot(columns: Columns, name: str) -> bool:
     return total > 0 and good >= ONE_HOT_SHARE * total
 
 
-def _labels_column(columns: Columns, free: list[str], has_names: bool) -> str:
+def _labels_column(columns: Columns, free: list[str], names: set[str]) -> str:
     usual = [name for name in columns.by_usual_name(USUAL_LABELS) if name in free]
     lists = [name for name in free if columns.is_list(name)]
     small = [name for name in free if _has_small_vocabulary(columns, name)]
-    for candidates in (usual[:1], lists, small, free if has_names else []):
+    named = [name for name in free if names and _holds_only(columns, name, names)]
+    for candidates in (usual[:1], named, lists, small):
         if len(candidates) == 1:
             return candidates[0]
     found = (
@@ -215,6 +218,15 @@ def _labels_column(columns: Columns, free: list[str], has_names: bool) -> str:
     )
     step = "give --label-columns a,b,c or --labels-column NAME (and --label-separator)"
     raise DataError(Finding("D124", columns.source, found, ", ".join(columns.names), step))
+
+
+def _holds_only(columns: Columns, name: str, names: set[str]) -> bool:
+    """Whether the cells are made of these names, or of positions among them."""
+    counts = columns.distinct(name)
+    separator = _separator(counts)
+    labels = {label for cell in counts for label in split_cell(cell, separator)}
+    positions = all(label.isdecimal() and int(label) < len(names) for label in labels)
+    return bool(labels) and (labels <= names or positions)
 
 
 def _has_small_vocabulary(columns: Columns, name: str) -> bool:

@@ -133,13 +133,14 @@ def guess_layout(
     pair = options.pair_column or guessing.pair_column(columns, text)
     names = _label_names(options, stored, source)
     taken = {name for name in (text, pair, options.id_column, options.group_column) if name is not None}
-    id_column = options.id_column
-    if id_column is None:
-        id_column = guessing.id_column(columns, taken | _named(options))
+    id_column = options.id_column or guessing.usual_id_column(columns, taken | _named(options))
     if id_column is not None:
         taken.add(id_column)
     found = guessing.label_columns(columns, taken, options, names, labels.names if labels else ())
-    used = taken | set(found.label_columns) | {found.labels_column}
+    used = taken | set(found.label_columns) | ({found.labels_column} if found.labels_column else set())
+    if id_column is None:
+        id_column = guessing.unique_column(columns, used)
+        used |= {id_column} if id_column else set()
     return Layout(
         text_column=text,
         pair_column=pair,
@@ -179,8 +180,9 @@ def prediction_columns(
         found = "the model was trained on text pairs, and the file has no such second column"
         step = "give it with --pair-column"
         raise DataError(Finding("D120", source, found, ", ".join(table.column_names), step))
-    identity = options.id_column or guessing.id_column(columns, {text, pair or text})
-    return PredictionColumns(text, pair, identity)
+    taken = {text, pair or text}
+    identity = options.id_column or guessing.usual_id_column(columns, taken)
+    return PredictionColumns(text, pair, identity or guessing.unique_column(columns, taken))
 
 
 def did_you_mean(name: str, known: tuple[str, ...] | list[str]) -> str:

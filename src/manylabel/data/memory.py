@@ -88,6 +88,12 @@ def _check_texts(texts: Sequence[str], what: str, problems: RowProblems) -> None
 def _check_lengths(num_texts: int, columns: dict[str, Any]) -> None:
     if num_texts == 0:
         raise DataError(Finding("D104", SOURCE, "there are no texts", "at least one", "check the call"))
+    if not hasattr(columns["labels"], "__len__"):
+        found, allowed = (
+            "the labels are neither a matrix nor lists of names",
+            "0/1 matrix or list of lists of names",
+        )
+        raise DataError(Finding("D152", f"{SOURCE}, labels", found, allowed, "check the call"))
     findings = [
         Finding(
             "D144",

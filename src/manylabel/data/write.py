@@ -43,8 +43,7 @@ def open_writer(path: Path, named: Path) -> Iterator[TableWriter]:
     with ExitStack() as stack:
         sink = stack.enter_context(path.open("wb"))
         if file_format.compression:
-            codec = {"gz": "gzip", "zst": "zstd"}[file_format.compression]
-            sink = stack.enter_context(pa.CompressedOutputStream(sink, codec))
+            sink = stack.enter_context(pa.CompressedOutputStream(sink, file_format.compression))
         if file_format.kind == "jsonl":
             yield _JsonLinesWriter(sink)
         else:

@@ -81,7 +81,9 @@ class Predictor:
         truncated = [np.zeros(0, np.bool_)]
         for start in range(0, len(texts), TEXTS_PER_PASS):
             stop = start + TEXTS_PER_PASS
-            encodings = self._tokenizer.encode(texts[start:stop], pairs[start:stop] if pairs is not None else None)
+            encodings = self._tokenizer.encode(
+                texts[start:stop], pairs[start:stop] if pairs is not None else None
+            )
             logits_NL = score(self._backend, encodings, token_budget=self._token_budget, on_batch=on_batch)
             probabilities.append(sigmoid(logits_NL))
             truncated.append(encodings.truncated_N)
@@ -100,4 +102,6 @@ def _require_texts(texts: Sequence[str]) -> None:
         raise TypeError("predict takes a list of texts; put the text into a list: predict([text])")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"text {index} is {type(text).__name__}, expected str; replace missing texts by ''")
+            raise TypeError(
+                f"text {index} is {type(text).__name__}, expected str; replace missing texts by ''"
+            )

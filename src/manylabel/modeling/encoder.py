@@ -53,7 +53,8 @@ class PackedEncoder(nn.Module):
         self.shape = shape
         self.embeddings = Embeddings(shape, dropout=dropout)
         self.layers = nn.ModuleList(
-            Layer(shape, dropout=dropout, attention_dropout=attention_dropout) for _ in range(shape.num_layers)
+            Layer(shape, dropout=dropout, attention_dropout=attention_dropout)
+            for _ in range(shape.num_layers)
         )
 
     @property
@@ -81,7 +82,9 @@ class PackedEncoder(nn.Module):
         Raises ValueError when a text is longer than `max_tokens`.
         """
         if batch.plan.longest > self.max_tokens:
-            raise ValueError(f"a text has {batch.plan.longest} tokens, the encoder takes at most {self.max_tokens}")
+            raise ValueError(
+                f"a text has {batch.plan.longest} tokens, the encoder takes at most {self.max_tokens}"
+            )
         plan = batch.plan.for_heads(self.shape.num_heads)
         hidden_TD: Tensor = self.embeddings(batch)
         for layer in list(self.layers)[:-1]:
@@ -166,6 +169,8 @@ class Attention(nn.Module):
             width = hidden_TD.shape[1]
             weight, bias = self.qkv.weight, self.qkv.bias
             query_BD = functional.linear(hidden_TD.index_select(0, firsts_B), weight[:width], bias[:width])
-            context = attend_first(query_BD, functional.linear(hidden_TD, weight[width:], bias[width:]), plan, dropout)
+            context = attend_first(
+                query_BD, functional.linear(hidden_TD, weight[width:], bias[width:]), plan, dropout
+            )
         result: Tensor = self.output(context)
         return result

@@ -43,7 +43,7 @@ class MeanHead(nn.Module):
 
     def forward(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
         """Logits [B, L]."""
-        mean_BD = mean_of_texts(hidden_TD, batch)
+        mean_BD = mean_of_texts(hidden_TD, batch).to(self.norm.weight.dtype)
         result: Tensor = self.projection(self.dropout(self.norm(mean_BD)))
         return result
 
@@ -86,7 +86,9 @@ class ClsHead(nn.Module):
 
     def forward(self, hidden_BD: Tensor, batch: PackedBatch) -> Tensor:  # noqa: ARG002
         """Logits [B, L]."""
-        result: Tensor = self.projection(self.dropout(torch.tanh(self.dense(hidden_BD))))
+        result: Tensor = self.projection(
+            self.dropout(torch.tanh(self.dense(hidden_BD.to(self.dense.weight.dtype))))
+        )
         return result
 
 

@@ -77,7 +77,9 @@ def fit(
     0/1 matrix or a list of lists of names. What is not given is split off. `settings` maps names to values, for
     example {"training.epochs": 2}. Raises DataError, EncoderError, ConfigError, UsageError, TrainingError.
     """
-    resolved = load_settings(None, [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()])
+    resolved = load_settings(
+        None, [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+    )
     observer: Observer = SilentObserver() if quiet else ConsoleObserver()
     report = train_model(
         source,
@@ -102,4 +104,3 @@ def load(folder: Path | str, *, precision: Precision | None = None) -> Model:
 def evaluate(folder: Path | str, source: Source, **columns: Any) -> dict[str, Any]:  # noqa: ANN401
     """Load the model in `folder` and evaluate it on `source`; see `Model.evaluate`."""
     return load(folder).evaluate(source, **columns)
-

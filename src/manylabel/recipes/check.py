@@ -37,7 +37,9 @@ class CheckReport:
         return {
             "source": self.source,
             "usable": self.usable,
-            "layout": [dict(zip(("what", "value", "origin"), line, strict=True)) for line in self.layout.describe()],
+            "layout": [
+                dict(zip(("what", "value", "origin"), line, strict=True)) for line in self.layout.describe()
+            ],
             **self.summary.to_json(),
             "findings": [
                 {

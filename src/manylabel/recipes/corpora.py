@@ -59,7 +59,12 @@ def load_source(
 
 
 def gather_corpora(
-    source: Source, validation: Source | None, test: Source | None, *, settings: RunSettings, observer: Observer
+    source: Source,
+    validation: Source | None,
+    test: Source | None,
+    *,
+    settings: RunSettings,
+    observer: Observer,
 ) -> Corpora:
     """Read and check everything that was named, split off what was not, audit the test rows for leaks.
 

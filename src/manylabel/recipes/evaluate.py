@@ -42,7 +42,9 @@ def evaluate_rows(
     )
 
 
-def evaluate_model(model: LoadedModel, source: Source, *, options: DataSettings, observer: Observer) -> Evaluation:
+def evaluate_model(
+    model: LoadedModel, source: Source, *, options: DataSettings, observer: Observer
+) -> Evaluation:
     """Evaluate on a file or an object in memory; columns as in training unless `options` name others.
 
     Rows whose text (after Unicode, case and space normalisation) was a training or validation text are counted,

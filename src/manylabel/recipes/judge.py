@@ -57,7 +57,9 @@ def tune_thresholds(predictor: Predictor, validation: Corpus, settings: Decision
 def fit_baseline_beside(corpora: Corpora, settings: RunSettings) -> FittedBaseline:
     """The linear model of the same training rows, its thresholds from the same validation rows."""
     names, validation = corpora.train.labels.names, corpora.validation
-    model = fit_baseline(all_texts(corpora.train), corpora.train.targets_NL, names, seed=settings.training.seed)
+    model = fit_baseline(
+        all_texts(corpora.train), corpora.train.targets_NL, names, seed=settings.training.seed
+    )
     thresholds = fit_thresholds(
         validation.targets_NL,
         model.probabilities(all_texts(validation)),

@@ -60,7 +60,9 @@ def predict_file(
             predictions = model.predictor.predict(texts, pairs, on_batch=tell)
             done = first + len(texts)
             hidden = () if keep_text else tuple(name for name in (columns.text, columns.pair) if name)
-            writer.write(_with_predictions(chunk.drop_columns(list(hidden)), predictions, stream.column_names))
+            writer.write(
+                _with_predictions(chunk.drop_columns(list(hidden)), predictions, stream.column_names)
+            )
     return num_rows
 
 
@@ -69,7 +71,8 @@ def _with_predictions(chunk: pa.Table, predictions: Predictions, taken: Iterable
     taken = set(taken)
     for index, name in enumerate(predictions.labels):
         chunk = chunk.append_column(
-            _free(PROBABILITY_PREFIX + name, taken), pa.array(predictions.probabilities_BL[:, index], pa.float64())
+            _free(PROBABILITY_PREFIX + name, taken),
+            pa.array(predictions.probabilities_BL[:, index], pa.float64()),
         )
     decided = [list(predictions.decided(row)) for row in range(len(predictions))]
     return chunk.append_column(_free(LABELS_COLUMN, taken), pa.array(decided, pa.list_(pa.string())))

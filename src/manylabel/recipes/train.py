@@ -30,6 +30,7 @@ from manylabel.training.head_start import start_head
 from manylabel.training.loop import Outcome, Rates, Trainer, TrainingData
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import Observer
+
 RATE_BY_WIDTH = ((384, 2e-4), (512, 1e-4))
 """Peak rate up to a hidden width; small encoders bear larger steps. 2e-4 was the best of the rates tried with the
 default encoder (width 384) on GoEmotions; see benchmarks/results."""
@@ -73,8 +74,12 @@ def train_model(
     observer.stage(f"  {encodings.lengths_N.sum():,} tokens; {encodings.truncated_N.mean():.1%} of the texts are "
                    f"longer than {tokenizer.max_length} tokens and were cut")  # fmt: skip
     data = TrainingData(encodings, corpora.train.targets_NL, corpora.train.ids)
-    start_head(classifier, data, seed=settings.training.seed, keep_pooler=not is_sentence_encoder(encoder_folder))
-    outcome = _fit(classifier, data, corpora, tokenizer, settings=settings, observer=observer, should_stop=should_stop)
+    start_head(
+        classifier, data, seed=settings.training.seed, keep_pooler=not is_sentence_encoder(encoder_folder)
+    )
+    outcome = _fit(
+        classifier, data, corpora, tokenizer, settings=settings, observer=observer, should_stop=should_stop
+    )
 
     observer.stage("Choosing thresholds on the validation rows")
     predictor = _predictor(classifier, tokenizer, corpora, settings, precision=settings.inference.precision)
@@ -122,7 +127,13 @@ def is_sentence_encoder(folder: Path) -> bool:
 def _refuse_existing(out: Path, overwrite: bool) -> None:
     if out.exists() and not overwrite:
         raise UsageError(
-            Finding("U201", str(out), "it exists already", "a new name", "choose another --out, or add --overwrite")
+            Finding(
+                "U201",
+                str(out),
+                "it exists already",
+                "a new name",
+                "choose another --out, or add --overwrite",
+            )
         )
 
 
@@ -151,7 +162,12 @@ def _tokenizer(folder: Path, classifier: Classifier, settings: RunSettings) -> T
 
 
 def _predictor(
-    classifier: Classifier, tokenizer: TextTokenizer, corpora: Corpora, settings: RunSettings, *, precision: Precision
+    classifier: Classifier,
+    tokenizer: TextTokenizer,
+    corpora: Corpora,
+    settings: RunSettings,
+    *,
+    precision: Precision,
 ) -> Predictor:
     """A predictor over the classifier in memory, with default thresholds."""
     dtype = resolve_precision(precision, next(classifier.parameters()).device)
@@ -188,8 +204,11 @@ def _fit(
     )
     backend = TorchBackend(classifier, dtype=dtype)
     outcome = trainer.fit(validation_score(backend, tokenizer, corpora.validation, settings))
-    observer.stage(f"  {outcome.ending} after {outcome.steps:,} steps and {outcome.seconds:,.0f} s, "
-                   f"{outcome.tokens / max(outcome.seconds, 1e-9):,.0f} tokens/s; best at step {outcome.best_step:,}")  # fmt: skip
+    speed = outcome.tokens / max(outcome.seconds, 1e-9)
+    observer.stage(
+        f"  {outcome.ending} after {outcome.steps:,} steps and {outcome.seconds:,.0f} s, {speed:,.0f} tokens/s; "
+        f"best at step {outcome.best_step:,}"
+    )
     return outcome
 
 

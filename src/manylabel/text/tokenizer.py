@@ -24,8 +24,20 @@ keeps a 10 MB text under 50 ms at 512 tokens."""
 TEXTS_PER_CALL = 8192
 """Texts handed to the library at once, so that its objects never hold a whole corpus."""
 SPECIAL_TOKENS = (
-    {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"},
-    {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"},
+    {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    },
+    {
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+        "mask_token": "<mask>",
+    },
 )
 """Names of the special tokens in BERT's and RoBERTa's vocabularies."""
 Normalization = Literal["nfkc", "none"]
@@ -34,7 +46,9 @@ Normalization = Literal["nfkc", "none"]
 class TextTokenizer:
     """Turns texts into `Encodings` of at most `max_length` tokens each."""
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, normalization: Normalization = "none") -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_length: int, normalization: Normalization = "none"
+    ) -> None:
         """Take over `tokenizer`; `nfkc` puts Unicode normalisation before its own normaliser."""
         if normalization == "nfkc":
             steps = [normalizers.NFKC()] + ([tokenizer.normalizer] if tokenizer.normalizer else [])
@@ -47,7 +61,9 @@ class TextTokenizer:
         self.max_length = max_length
 
     @classmethod
-    def from_folder(cls, folder: Path, *, max_length: int, normalization: Normalization = "none") -> TextTokenizer:
+    def from_folder(
+        cls, folder: Path, *, max_length: int, normalization: Normalization = "none"
+    ) -> TextTokenizer:
         """The tokenizer of an encoder folder or bundle, from tokenizer.json or else vocab.txt.
 
         Raises EncoderError when the folder has neither or the file cannot be read.
@@ -121,13 +137,22 @@ class TextTokenizer:
 
     def transformers_config(self) -> dict[str, Any]:
         """A tokenizer_config.json with which transformers tokenises as this class does, typed special tokens inert."""
-        names = next((names for names in SPECIAL_TOKENS if self._tokenizer.token_to_id(names["pad_token"]) is not None), {})
+        names = next(
+            (
+                names
+                for names in SPECIAL_TOKENS
+                if self._tokenizer.token_to_id(names["pad_token"]) is not None
+            ),
+            {},
+        )
         inputs = ["input_ids", "attention_mask"]
         has_segments = "cls_token" in names and names["cls_token"] == "[CLS]"
         return {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": self.max_length,
-            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"] if has_segments else inputs,
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"]
+            if has_segments
+            else inputs,
             "split_special_tokens": True,
             **names,
         }
@@ -155,7 +180,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     if path.is_file():
         try:
             return Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # noqa: BLE001 - the library raises nothing more precise
+        except Exception as error:
             raise EncoderError(
                 Finding("E301", str(path), f"not a tokenizer ({type(error).__name__})", "a tokenizers JSON file",
                         "copy the file again from where the encoder came from")

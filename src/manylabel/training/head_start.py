@@ -34,7 +34,7 @@ def start_head(classifier: Classifier, data: TrainingData, *, seed: int, keep_po
     if not isinstance(head, ClsHead) or keep_pooler:
         return
     order = epoch_order(len(data.ids), seed=seed, epoch=0)[:TEXTS_LOOKED_AT]
-    if len(order) < 2:  # noqa: PLR2004 - one text has no deviation
+    if len(order) < 2:
         return
     was_training = classifier.training
     classifier.eval()

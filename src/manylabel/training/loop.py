@@ -22,8 +22,8 @@ from manylabel.modeling.packed import to_device
 from manylabel.modeling.precision import autocast, resolve_precision
 from manylabel.text.buckets import epoch_batches, split_batch
 from manylabel.text.pack import pack
-from manylabel.training.observers import Observer, Step, Validated
 from manylabel.training.objectives import Objective
+from manylabel.training.observers import Observer, Step, Validated
 from manylabel.training.optimizer import build_optimizer, set_rate
 from manylabel.training.schedule import linear_warmup_decay
 from manylabel.values import Encodings
@@ -126,7 +126,7 @@ class Trainer:
         `validate` returns the macro average precision on the validation rows, None where it is undefined.
         """
         torch.manual_seed(self._settings.seed)
-        began, tokens, step = time.monotonic(), 0, 0
+        began, tokens, done = time.monotonic(), 0, 0
         best, ending, ids_at_fault = _Best(), "finished", ()
         self._classifier.train()
         for epoch, step, indices in self._schedule():
@@ -134,8 +134,8 @@ class Trainer:
                 tokens += self._step(indices, step=step, epoch=epoch)
             except NonFiniteError as error:
                 ending, ids_at_fault = "non-finite loss", error.ids
-                step -= 1
                 break
+            done = step
             if self._should_stop():
                 ending = "interrupted"
                 break
@@ -144,12 +144,12 @@ class Trainer:
                 if 0 < self._settings.patience <= best.validations_since:
                     ending = "stopped early"
                     break
-        if ending in {"interrupted", "non-finite loss"} and best.step != step:
-            self._validate(validate, best, step)
+        if ending in {"interrupted", "non-finite loss"} and (best.step != done or not best.weights):
+            self._validate(validate, best, done)
         self._classifier.load_state_dict(best.weights)
         self._classifier.eval()
         seconds = time.monotonic() - began
-        return Outcome(ending, step, best.step, best.score, seconds, tokens, ids_at_fault)
+        return Outcome(ending, done, best.step, best.score, seconds, tokens, ids_at_fault)
 
     def _schedule(self) -> Iterator[tuple[int, int, npt.NDArray[np.int64]]]:
         """(epoch from 0, step from 1, text indices) of every batch of the run."""

@@ -100,7 +100,8 @@ class ConsoleObserver:
             return
         if self._progress is None:
             self._begin_bar(step.num_steps)
-        assert self._progress is not None and self._task is not None
+        assert self._progress is not None
+        assert self._task is not None
         self._progress.update(self._task, completed=step.step, status=status)
         if step.step == step.num_steps:
             self._end_bar()
@@ -110,7 +111,9 @@ class ConsoleObserver:
         score = result.macro_average_precision
         text = "cannot be judged" if score is None else f"macro average precision {score:.4f}"
         console = self._progress.console if self._progress else self._console
-        console.print(f"  epoch {result.epoch:.2f}  validation {text}{'  (best so far)' if result.best else ''}")
+        console.print(
+            f"  epoch {result.epoch:.2f}  validation {text}{'  (best so far)' if result.best else ''}"
+        )
 
     def _begin_bar(self, num_steps: int) -> None:
         self._progress = Progress(
@@ -143,7 +146,9 @@ class JsonLinesLog:
         """Use as a context manager; the file is closed at the end."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the file."""
         self._file.close()
 

@@ -12,7 +12,12 @@ ADAM_EPSILON = 1e-8
 
 
 def build_optimizer(
-    encoder: nn.Module, head: nn.Module, *, learning_rate: float, head_learning_rate: float, weight_decay: float
+    encoder: nn.Module,
+    head: nn.Module,
+    *,
+    learning_rate: float,
+    head_learning_rate: float,
+    weight_decay: float,
 ) -> torch.optim.AdamW:
     """AdamW with decoupled decay on matrices only, and a rate of its own for the head.
 
@@ -26,14 +31,18 @@ def build_optimizer(
     return torch.optim.AdamW(groups, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 
-def _groups(parameters: Iterable[nn.Parameter], *, rate: float, weight_decay: float) -> list[dict[str, object]]:
+def _groups(
+    parameters: Iterable[nn.Parameter], *, rate: float, weight_decay: float
+) -> list[dict[str, object]]:
     """Decayed and undecayed parameters; `peak` keeps the rate that the schedule multiplies."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.ndim >= 2]
     vectors = [parameter for parameter in trained if parameter.ndim < 2]
     decays = ((matrices, weight_decay), (vectors, 0.0))
     return [
-        {"params": members, "lr": rate, "peak": rate, "weight_decay": decay} for members, decay in decays if members
+        {"params": members, "lr": rate, "peak": rate, "weight_decay": decay}
+        for members, decay in decays
+        if members
     ]
 
 

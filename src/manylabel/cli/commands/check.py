@@ -6,7 +6,16 @@ from typing import Any
 
 import typer
 
-from manylabel.cli.arguments import AsJson, Config, Debug, Quiet, SetOption, Source, settings_from, with_file_flags
+from manylabel.cli.arguments import (
+    AsJson,
+    Config,
+    Debug,
+    Quiet,
+    SetOption,
+    Source,
+    settings_from,
+    with_file_flags,
+)
 from manylabel.cli.show import print_json, printable, result_console, share, table
 
 
@@ -19,7 +28,7 @@ def command(
     set_: SetOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    debug: Debug = False,  # noqa: ARG001 - read by main
+    debug: Debug = False,
 ) -> None:
     """Read a file and describe it."""
     from manylabel.recipes.check import check_file

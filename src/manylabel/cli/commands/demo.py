@@ -29,7 +29,7 @@ def command(
     data: Data = EXAMPLE,
     out: Out = Path("demo-output", "model"),
     quiet: Quiet = False,
-    debug: Debug = False,  # noqa: ARG001 - read by main
+    debug: Debug = False,
 ) -> None:
     """Train, evaluate and predict on the example e-mails."""
     from manylabel.config.load import load_settings

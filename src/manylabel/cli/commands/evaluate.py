@@ -17,7 +17,7 @@ def command(
     precision: PrecisionOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    debug: Debug = False,  # noqa: ARG001 - read by main
+    debug: Debug = False,
 ) -> None:
     """Score a model on a file it has not seen."""
     from manylabel.config.schema import DataSettings

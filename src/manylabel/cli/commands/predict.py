@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,11 +11,24 @@ from manylabel.cli.arguments import AsJson, Debug, Model, PrecisionOption, Quiet
 from manylabel.cli.show import number, print_json, printable, result_console, table
 from manylabel.errors import Finding, UsageError
 
-Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to predict.", show_default=False)]
-Input = Annotated[Path | None, typer.Option("--input", help="File with a text in each row.", show_default=False)]
+if TYPE_CHECKING:
+    from manylabel.decisions.thresholds import Thresholds
+    from manylabel.inference.load import LoadedModel
+    from manylabel.values import Predictions
+
+Texts = Annotated[
+    list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to predict.", show_default=False)
+]
+Input = Annotated[
+    Path | None, typer.Option("--input", help="File with a text in each row.", show_default=False)
+]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", help="File to write: .csv, .tsv, .jsonl or .parquet, also .gz or .zst.", show_default=False),
+    typer.Option(
+        "--output",
+        help="File to write: .csv, .tsv, .jsonl or .parquet, also .gz or .zst.",
+        show_default=False,
+    ),
 ]
 WIDEST_TEXT = 100
 KeepText = Annotated[bool, typer.Option("--text/--no-text", help="Whether the output repeats the text.")]
@@ -29,12 +42,11 @@ def command(
     data: dict[str, Any],
     input_: Input = None,
     output: Output = None,
-    text: WIDEST_TEXT = 100
-KeepText = True,
+    text: KeepText = True,
     precision: PrecisionOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    debug: Debug = False,  # noqa: ARG001 - read by main
+    debug: Debug = False,
 ) -> None:
     """Predict the labels of texts, or of every row of a file."""
     _check_usage(texts, input_, output)
@@ -63,10 +75,12 @@ def _check_usage(texts: list[str] | None, source: Path | None, target: Path | No
                     'manylabel predict MODEL "some text", or manylabel predict MODEL --input in.csv --output out.csv')
         )  # fmt: skip
     if source is not None and target is not None and source.resolve() == target.resolve():
-        raise UsageError(Finding("U204", "--output", "the same file as --input", "another file", "choose another name"))
+        raise UsageError(
+            Finding("U204", "--output", "the same file as --input", "another file", "choose another name")
+        )
 
 
-def _require_no_pairs(loaded: Any) -> None:  # noqa: ANN401 - LoadedModel, imported late
+def _require_no_pairs(loaded: LoadedModel) -> None:
     if loaded.bundle.takes_pairs:
         raise UsageError(
             Finding("U205", "manylabel predict", "this model reads pairs of texts", "a file with both columns",
@@ -75,7 +89,7 @@ def _require_no_pairs(loaded: Any) -> None:  # noqa: ANN401 - LoadedModel, impor
 
 
 def _predict_file(
-    loaded: Any, source: Path, target: Path, *, data: dict[str, Any], keep_text: bool, quiet: bool
+    loaded: LoadedModel, source: Path, target: Path, *, data: dict[str, Any], keep_text: bool, quiet: bool
 ) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -84,7 +98,13 @@ def _predict_file(
     from manylabel.recipes.predict import predict_file
 
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("predicting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("predicting", total=None)
         num_rows = predict_file(
@@ -99,16 +119,18 @@ def _predict_file(
         console.print(f"{num_rows:,} rows written to {target}")
 
 
-def _as_plain(predictions: Any, row: int) -> dict[str, Any]:  # noqa: ANN401 - Predictions, imported late
+def _as_plain(predictions: Predictions, row: int) -> dict[str, Any]:
     return {
         "labels": list(predictions.decided(row)),
-        "probabilities": dict(zip(predictions.labels, map(float, predictions.probabilities_BL[row]), strict=True)),
+        "probabilities": dict(
+            zip(predictions.labels, map(float, predictions.probabilities_BL[row]), strict=True)
+        ),
         "truncated": bool(predictions.truncated_B[row]),
     }
 
 
-def show_predictions(texts: list[str], predictions: Any, thresholds: Any, *, quiet: bool) -> None:  # noqa: ANN401
-    """One table a text, the likeliest label first (Predictions and Thresholds are imported late)."""
+def show_predictions(texts: list[str], predictions: Predictions, thresholds: Thresholds, *, quiet: bool) -> None:
+    """One table a text, the likeliest label first."""
     console = result_console()
     for row, text in enumerate(texts):
         if not quiet:

@@ -9,8 +9,8 @@ from manylabel.cli.show import print_json, result_console, table
 def command(
     *,
     as_json: AsJson = False,
-    quiet: Quiet = False,  # noqa: ARG001 - every command takes it
-    debug: Debug = False,  # noqa: ARG001 - read by main
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """List every setting; with --json as a JSON schema."""
     from manylabel.config.describe import settings_json_schema, settings_table

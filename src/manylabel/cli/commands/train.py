@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from manylabel.cli.arguments import AsJson, Config, Debug, Quiet, SetOption, Source, settings_from, with_file_flags
+from manylabel.cli.arguments import (
+    AsJson,
+    Config,
+    Debug,
+    Quiet,
+    SetOption,
+    Source,
+    settings_from,
+    with_file_flags,
+)
 from manylabel.cli.show import evaluation_tables, print_json, result_console
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to save the model in.", show_default=False)]
@@ -16,9 +25,12 @@ Validation = Annotated[
 ]
 Test = Annotated[Path | None, typer.Option("--test", help="File for the final figures; else split off.")]
 Encoder = Annotated[
-    str | None, typer.Option("--encoder", metavar="NAME", help="default, a folder, or a hub id.", show_default=False)
+    str | None,
+    typer.Option("--encoder", metavar="NAME", help="default, a folder, or a hub id.", show_default=False),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model that is already in the folder.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a model that is already in the folder.")
+]
 
 
 @with_file_flags
@@ -35,7 +47,7 @@ def command(
     set_: SetOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    debug: Debug = False,  # noqa: ARG001 - read by main
+    debug: Debug = False,
 ) -> None:
     """Train a model on a file and save it with its figures."""
     overrides = [*(set_ or ()), *([f"model.encoder={encoder}"] if encoder else ())]

@@ -11,7 +11,7 @@ def command(
     *,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    debug: Debug = False,  # noqa: ARG001 - read by main
+    debug: Debug = False,
 ) -> None:
     """Check every file's hash and the golden probes; exit code 1 and the file's name where one does not hold."""
     from manylabel.bundle.manifest import read_manifest

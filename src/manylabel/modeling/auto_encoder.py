@@ -1,0 +1,143 @@
+"""Every architecture that is not BERT-like, through `transformers`' own models behind the `Encoder` protocol.
+
+Slower than `PackedEncoder`, because it pads, but it works. Built by `classifier.build_classifier`; the only module that
+imports transformers, and only when such an encoder is built. Models come from the installed package, never from code
+beside the weights.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from manylabel.errors import EncoderError, Finding
+from manylabel.modeling.packed import PackedBatch
+
+ALLOWED_TYPES = (
+    "albert",
+    "camembert",
+    "deberta",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "ernie",
+    "mobilebert",
+    "modernbert",
+    "mpnet",
+    "rembert",
+)
+"""Values of `model_type` that are known to give one hidden state a token; each is built by a test."""
+
+DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
+ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
+FIRST_POSITION_AFTER_PADDING = ("camembert", "mpnet")
+"""Types whose position table starts at `pad_token_id + 1`, as RoBERTa's."""
+
+
+class TransformersEncoder(nn.Module):
+    """A model of `transformers` that takes packed texts: padded on the way in, unpadded on the way out."""
+
+    def __init__(
+        self, config: Mapping[str, object], *, dropout: float = 0.0, attention_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        refuse_foreign_code(config)
+        self.model, settings = _build(config, dropout, attention_dropout)
+        self._hidden_size = int(settings.hidden_size)
+        self._max_tokens = _max_tokens(settings)
+        self._pad_id = int(settings.pad_token_id or 0)
+        self._takes_segments = "token_type_ids" in inspect.signature(self.model.forward).parameters
+        self._num_segments = int(getattr(settings, "type_vocab_size", 0) or 0)
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+        return self._hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return self._max_tokens
+
+    @property
+    def prefix(self) -> str:
+        """What this architecture's checkpoints may put before every name, with the dot."""
+        return f"{self.model.base_model_prefix}."
+
+    def forward(self, batch: PackedBatch, *, first_only: bool) -> Tensor:
+        """Hidden states [T, D] of all tokens, or [B, D] of first tokens when `first_only`.
+
+        Raises ValueError when a text is longer than `max_tokens`.
+        """
+        if batch.plan.longest > self.max_tokens:
+            raise ValueError(
+                f"a text has {batch.plan.longest} tokens, the encoder takes at most {self.max_tokens}"
+            )
+        positions_l = torch.arange(batch.plan.longest, device=batch.ids_T.device)
+        is_token_Bl = positions_l < batch.lengths_B[:, None]
+        rows_Bl = torch.where(is_token_Bl, batch.firsts_B[:, None] + positions_l, batch.firsts_B[:, None])
+        inputs = {
+            "input_ids": torch.where(is_token_Bl, batch.ids_T[rows_Bl], self._pad_id),
+            "attention_mask": is_token_Bl.long(),
+        }
+        if self._takes_segments:
+            has_segments = self._num_segments > 1
+            inputs["token_type_ids"] = batch.segments_T[rows_Bl] * is_token_Bl * has_segments
+        hidden_BlD: Tensor = self.model(**inputs).last_hidden_state
+        return hidden_BlD[:, 0] if first_only else hidden_BlD[batch.texts_T, batch.positions_T]
+
+
+def refuse_foreign_code(config: Mapping[str, object]) -> None:
+    """Raise `EncoderError` for a configuration that asks for code of its own or an architecture not allowed."""
+    findings = []
+    if config.get("auto_map"):
+        findings.append(
+            _refusal("E111", "auto_map", "the model wants to run its own code", "models without code")
+        )
+    if config.get("model_type") not in ALLOWED_TYPES:
+        named = config.get("model_type")
+        found = f"{named!r} is not known here" if isinstance(named, str) else "no architecture is named"
+        allowed = ", ".join(("bert", "roberta", "xlm-roberta", *ALLOWED_TYPES))
+        findings.append(_refusal("E112", "model_type", found, allowed))
+    if findings:
+        raise EncoderError(*findings)
+
+
+def _refusal(code: str, key: str, found: str, allowed: str) -> Finding:
+    return Finding(
+        code=code,
+        place=f'config.json, "{key}"',
+        found=found,
+        allowed=allowed,
+        next_step="choose another encoder, or --encoder default",
+    )
+
+
+def _build(config: Mapping[str, object], dropout: float, attention_dropout: float) -> tuple[Any, Any]:
+    """The transformers model with fresh weights, without its pooler, and its settings."""
+    try:
+        from transformers import AutoConfig, AutoModel  # noqa: PLC0415
+    except ImportError as error:
+        next_step = "pip install transformers, or --encoder default"
+        raise EncoderError(Finding("E113", "transformers", "not installed", next_step=next_step)) from error
+    given = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
+    settings = AutoConfig.for_model(str(config["model_type"]), **given)
+    for keys, value in ((DROPOUT_KEYS, dropout), (ATTENTION_DROPOUT_KEYS, attention_dropout)):
+        for key in keys:
+            if hasattr(settings, key):
+                setattr(settings, key, value)
+    model = AutoModel.from_config(settings, trust_remote_code=False, dtype=torch.float32)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model, settings
+
+
+def _max_tokens(settings: Any) -> int:  # noqa: ANN401
+    table = int(settings.max_position_embeddings)
+    if settings.model_type in FIRST_POSITION_AFTER_PADDING:
+        return table - int(settings.pad_token_id) - 1
+    return table

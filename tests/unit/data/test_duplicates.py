@@ -1,0 +1,127 @@
+import random
+
+import numpy as np
+import pytest
+
+from manylabel.data.duplicates import (
+    comparable_texts,
+    contradictory_rows,
+    duplicate_groups,
+    jaccard,
+    leak_audit,
+    shingle_hashes,
+    text_fingerprints,
+)
+from manylabel.values import Corpus, LabelSet
+
+WORDS = [f"word{number}" for number in range(3000)]
+
+
+def made_up(count, seed, length=(20, 60)):
+    choose = random.Random(seed)
+    return [" ".join(choose.choices(WORDS, k=choose.randint(*length))) for _ in range(count)]
+
+
+def varied(text, index):
+    """The same text to a reader: case, white space and compatibility forms differ."""
+    forms = (
+        text,
+        text.upper(),
+        f"  {text} \n",
+        text.replace(" ", "\u00a0", 3),
+        text.replace("word", "\uff57\uff4f\uff52\uff44", 2),
+        text.replace(" ", "\t\t"),
+    )
+    return forms[index % len(forms)]
+
+
+def nearly(text, choose):
+    """One word more at the end: of n - 2 shingles one is new."""
+    return f"{text} {choose.choice(WORDS)}"
+
+
+def corpus_of(texts, targets, pairs=None):
+    count = len(texts)
+    return Corpus("t", tuple(texts), LabelSet(("a", "b")), np.array(targets, dtype=np.int8),
+                  tuple(map(str, range(count))), np.arange(1, count + 1), pairs=pairs)  # fmt: skip
+
+
+def test_planted_duplicates_are_all_found():
+    """500 exact and variant ones: all; 500 with one word more (similarity 0.94 or higher): at least 95 %."""
+    originals = made_up(2_000, seed=1)
+    choose = random.Random(2)
+    exact = [varied(text, index) for index, text in enumerate(originals[:500])]
+    near = [nearly(text, choose) for text in originals[500:1000]]
+    groups = duplicate_groups([*originals, *exact, *near], similarity=0.8, seed=1)
+    assert np.array_equal(groups[2000:2500], groups[:500])
+    assert (groups[2500:] == groups[500:1000]).mean() >= 0.95
+    assert len(np.unique(groups[:2000])) == 2000
+    audit = leak_audit(originals, [*exact, *near, *made_up(500, seed=3)])
+    assert audit.num_exact == 500
+    assert audit.exact_N[:500].all()
+    assert audit.near_N[500:1000].mean() >= 0.95
+    assert not audit.leaked_N[1000:].any()
+    assert audit.share == pytest.approx((500 + audit.num_near) / 1500)
+
+
+def test_short_texts_are_compared_exactly_only():
+    texts = ["Thank you!", "thank  you!", "thank you", "a b c d e", "a b c d f"]
+    assert duplicate_groups(texts, similarity=0.1, seed=1).tolist() == [0, 0, 2, 3, 4]
+
+
+def test_true_similarity_decides_not_the_sketch():
+    """12 words have 10 triples; with one word changed at the end 9 of 11 are common: 0.818."""
+    text = " ".join(WORDS[:12])
+    other = " ".join([*WORDS[:11], "x"])
+    assert jaccard(shingle_hashes(text), shingle_hashes(other)) == pytest.approx(9 / 11)
+    assert duplicate_groups([text, other], similarity=0.82, seed=1).tolist() == [0, 1]
+    assert duplicate_groups([text, other], similarity=0.5, seed=1).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("similarity", [0.01, 0.3, 0.99, 1.0])
+def test_every_allowed_similarity_works(similarity):
+    texts = [*made_up(20, seed=5), *made_up(20, seed=5)]
+    groups = duplicate_groups(texts, similarity=similarity, seed=3)
+    assert groups[20:].tolist() == groups[:20].tolist()
+    assert leak_audit(texts[:20], texts[20:], similarity=similarity).num_exact == 20
+
+
+def test_no_texts_and_surrogates():
+    assert duplicate_groups([], similarity=0.8, seed=1).tolist() == []
+    assert leak_audit([], []).share == 0.0
+    odd = "\ud800 a b c d e f g"
+    assert duplicate_groups([odd, odd + " h", odd], similarity=0.5, seed=1).tolist() == [0, 0, 0]
+
+
+def test_pairs_count_as_part_of_the_text():
+    corpus = corpus_of(["a", "a", "a"], [[0, 0]] * 3, pairs=("x", "y", "x"))
+    assert duplicate_groups(comparable_texts(corpus), similarity=0.8, seed=1).tolist() == [0, 1, 0]
+
+
+def test_equal_texts_with_different_labels():
+    corpus = corpus_of(["a", "b", "A ", "b", "c"], [[0, 1], [1, 1], [1, 1], [1, 1], [0, 0]])
+    assert contradictory_rows(corpus).tolist() == [0, 2]
+
+
+def test_fingerprints_are_equal_for_equal_keys_and_fixed():
+    """The number is BLAKE2b-64 of b"a b", little endian, from `hashlib`."""
+    import hashlib
+
+    expected = int.from_bytes(hashlib.blake2b(b"a b", digest_size=8).digest(), "little")
+    assert text_fingerprints(["A  b", "a b", "c"])[:2].tolist() == [expected, expected]
+    assert text_fingerprints([]).dtype == np.uint64
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_54_000_comments_take_less_than_a_minute(data_folder):
+    import time
+
+    from manylabel.config.schema import DataSettings
+    from manylabel.data.read import read_table
+
+    texts = read_table(data_folder / "jigsaw" / "train.csv", DataSettings())["comment_text"].to_pylist()
+    started = time.perf_counter()
+    groups = duplicate_groups(texts, similarity=0.8, seed=1)
+    assert time.perf_counter() - started < 60
+    assert len(np.unique(groups)) < len(texts)

@@ -1,0 +1,158 @@
+"""The loop on the tiny encoder: exact micro-batches, same bytes for the same seed, every way to end."""
+
+import numpy as np
+import pytest
+import torch
+from manylabel.modeling.weights.hugging_face import load_pretrained
+
+from manylabel.config.schema import TrainingSettings
+from manylabel.text.tokenizer import TextTokenizer
+from manylabel.training.loop import Rates, Trainer, TrainingData
+from manylabel.training.objectives import MultiLabelObjective
+from manylabel.training.observers import SilentObserver
+
+WORDS = ("refund", "delivery", "praise", "parcel", "late", "money", "thanks", "please", "hello", "team", "order")
+
+
+class Recorder(SilentObserver):
+    def __init__(self):
+        self.losses, self.validations = [], []
+
+    def step(self, step):
+        self.losses.append(step.loss)
+
+    def validated(self, result):
+        self.validations.append(result)
+
+
+def make_data(tiny_encoder, count=40, seed=0):
+    choose = np.random.default_rng(seed)
+    texts = [" ".join(choose.choice(WORDS, size=choose.integers(1, 30))) for _ in range(count)]
+    targets_NL = np.array([[int(word in text.split()) for word in WORDS[:3]] for text in texts], np.int8)
+    tokenizer = TextTokenizer.from_folder(tiny_encoder, max_length=64)
+    return TrainingData(tokenizer.encode(texts), targets_NL, tuple(f"id-{i}" for i in range(count)))
+
+
+def new_classifier(tiny_encoder, dropout=0.0, head="mean"):
+    return load_pretrained(
+        tiny_encoder, num_labels=3, head=head, dropout=dropout, attention_dropout=0.0, seed=1
+    )
+
+
+def new_trainer(classifier, data, *, observer=None, should_stop=lambda: False, **settings):
+    values = {"epochs": 2, "batch_size": 8, "precision": "fp32", **settings}
+    return Trainer(
+        classifier,
+        data,
+        objective=MultiLabelObjective(),
+        settings=TrainingSettings(**values),
+        rates=Rates(1e-3, 1e-2),
+        observer=observer or SilentObserver(),
+        should_stop=should_stop,
+    )
+
+
+def train(tiny_encoder, data, *, dropout=0.0, validate=lambda: None, **options):
+    torch.manual_seed(99)
+    classifier = new_classifier(tiny_encoder, dropout)
+    recorder = Recorder()
+    outcome = new_trainer(classifier, data, observer=recorder, **options).fit(validate)
+    return classifier, recorder, outcome
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny_encoder):
+    data = make_data(tiny_encoder)
+    whole, whole_losses, _ = train(tiny_encoder, data, token_budget=100_000)
+    parts, part_losses, _ = train(tiny_encoder, data, token_budget=64)
+    assert part_losses.losses == pytest.approx(whole_losses.losses, abs=1e-6)
+    for name, tensor in whole.state_dict().items():
+        assert torch.allclose(parts.state_dict()[name], tensor, atol=1e-5), name
+
+
+def test_micro_batches_weigh_annotated_cells_alike(tiny_encoder):
+    """With cells left out unevenly, a mean of means would differ from the mean over the batch."""
+    data = make_data(tiny_encoder)
+    targets_NL = data.targets_NL.copy()
+    targets_NL[np.random.default_rng(1).random(targets_NL.shape) < 0.6] = -1
+    data = TrainingData(data.encodings, targets_NL, data.ids)
+    _, whole, _ = train(tiny_encoder, data, token_budget=100_000)
+    _, parts, _ = train(tiny_encoder, data, token_budget=64)
+    assert parts.losses == pytest.approx(whole.losses, abs=1e-6)
+
+
+def test_same_seed_same_bytes_with_dropout(tiny_encoder):
+    data = make_data(tiny_encoder)
+    first, _, _ = train(tiny_encoder, data, dropout=0.2)
+    second, _, _ = train(tiny_encoder, data, dropout=0.2)
+    other, _, _ = train(tiny_encoder, data, dropout=0.2, seed=2)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], tensor), name
+    assert any(
+        not torch.equal(other.state_dict()[name], tensor) for name, tensor in first.state_dict().items()
+    )
+
+
+def test_it_learns(tiny_encoder):
+    _, recorder, outcome = train(tiny_encoder, make_data(tiny_encoder), epochs=30, patience=0)
+    assert outcome.ending == "finished"
+    assert outcome.steps == 150
+    assert recorder.losses[-1] < 0.5 * recorder.losses[0]
+
+
+def test_best_weights_are_restored_and_patience_ends_the_run(tiny_encoder):
+    data = make_data(tiny_encoder)
+    scores = iter([0.1, 0.9, 0.5, 0.4, 0.3])
+    snapshots = []
+    classifier = new_classifier(tiny_encoder)
+
+    def validate():
+        snapshots.append({name: tensor.clone() for name, tensor in classifier.state_dict().items()})
+        return next(scores)
+
+    outcome = new_trainer(classifier, data, epochs=10, patience=2).fit(validate)
+    assert outcome.ending == "stopped early"
+    assert (outcome.best_score, outcome.best_step, outcome.steps) == (0.9, 10, 20)
+    assert all(torch.equal(tensor, snapshots[1][name]) for name, tensor in classifier.state_dict().items())
+    assert not classifier.training
+
+
+def test_validations_within_an_epoch(tiny_encoder):
+    _, recorder, _ = train(tiny_encoder, make_data(tiny_encoder), epochs=1, validations_per_epoch=2)
+    assert [result.step for result in recorder.validations] == [2, 5]
+
+
+def test_a_stop_ends_after_the_step_and_validates(tiny_encoder):
+    steps = iter([False, False, True])
+    _, recorder, outcome = train(
+        tiny_encoder, make_data(tiny_encoder), should_stop=lambda: next(steps), validate=lambda: 0.5
+    )
+    assert outcome.ending == "interrupted"
+    assert (outcome.steps, outcome.best_step, len(recorder.losses)) == (3, 3, 3)
+
+
+@pytest.mark.parametrize("token_budget", [64, 100_000])
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_text(tiny_encoder, token_budget):
+    """One token's embedding is poisoned; only the text that holds it may be named, and no weight may change."""
+    data = make_data(tiny_encoder)
+    texts = TextTokenizer.from_folder(tiny_encoder, max_length=64)
+    poison = int(texts.encode(["yesterday"]).ids_T[1])
+    ids_T = data.encodings.ids_T.copy()
+    at_fault = 17
+    ids_T[data.encodings.offsets_N1[at_fault] + 1] = poison
+    encodings = type(data.encodings)(
+        ids_T, data.encodings.segments_T, data.encodings.offsets_N1, data.encodings.truncated_N
+    )
+    data = TrainingData(encodings, data.targets_NL, data.ids)
+    classifier = new_classifier(tiny_encoder)
+    with torch.no_grad():
+        classifier.encoder.embeddings.word.weight[poison] = float("nan")
+    outcome = new_trainer(classifier, data, token_budget=token_budget).fit(lambda: 0.1)
+    assert outcome.ending == "non-finite loss"
+    assert outcome.ids_at_fault == ("id-17",)
+    finite = {name: torch.isfinite(tensor) for name, tensor in classifier.state_dict().items()}
+    assert all(mask.all() for name, mask in finite.items() if "word" not in name)
+
+
+def test_bf16_learns_too(tiny_encoder):
+    _, recorder, _ = train(tiny_encoder, make_data(tiny_encoder), epochs=20, precision="bf16", patience=0)
+    assert recorder.losses[-1] < 0.6 * recorder.losses[0]
