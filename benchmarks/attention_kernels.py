@@ -17,7 +17,7 @@ from torch import Tensor
 
 from manylabel.modeling.attention import fused_attention, plain_attention
 
-LENGTHS = (16, 32, 64, 96, 128, 192, 256, 384, 512)
+LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 NUM_HEADS = 12
 NUM_TOKENS = 2048
 KERNELS = {"plain": plain_attention, "sdpa": fused_attention}

@@ -187,32 +187,40 @@ def tiny_mails(tmp_path_factory) -> Path:
     return path
 
 
-def train_tiny(source: Path, encoder: Path, out: Path, **overrides) -> Path:
-    """Train a model on the tiny encoder in a second or two; settings as `training__epochs=3`."""
-    from manylabel.config.load import load_settings
-    from manylabel.recipes.train import train_model
-    from manylabel.training.observers import SilentObserver
+@pytest.fixture(scope="session")
+def train_tiny():
+    """A function (source, encoder, out, **settings) that trains in a second or two; settings as training__epochs=3."""
 
-    values = {
-        "training__epochs": 6,
-        "training__learning_rate": 0.001,
-        "training__precision": "fp32",
-        "text__max_length": 64,
-        **overrides,
-    }
-    texts = [f"{name.replace('__', '.')}={json.dumps(value)}" for name, value in values.items()]
-    settings = load_settings(None, [*texts, f"model.encoder={encoder}"])
-    train_model(source, out=out, settings=settings, observer=SilentObserver())
-    return out
+    def train(source: Path, encoder: Path, out: Path, **overrides) -> Path:
+        from manylabel.config.load import load_settings
+        from manylabel.recipes.train import train_model
+        from manylabel.training.observers import SilentObserver
+
+        values = {
+            "training__epochs": 6,
+            "training__learning_rate": 0.001,
+            "training__precision": "fp32",
+            "text__max_length": 64,
+            "model__encoder": str(encoder),
+            **overrides,
+        }
+        named = {name.replace("__", "."): json.dumps(value) for name, value in values.items()}
+        settings = load_settings(None, [f"{name}={value}" for name, value in named.items()])
+        train_model(source, out=out, settings=settings, observer=SilentObserver())
+        return out
+
+    return train
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory, tiny_mails, tiny_encoder) -> Path:
+def tiny_model(tmp_path_factory, tiny_mails, tiny_encoder, train_tiny) -> Path:
     """A trained model with the `mean` head; read only."""
     return train_tiny(tiny_mails, tiny_encoder, tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture(scope="session")
-def tiny_cls_model(tmp_path_factory, tiny_mails, tiny_encoder) -> Path:
+def tiny_cls_model(tmp_path_factory, tiny_mails, tiny_encoder, train_tiny) -> Path:
     """A trained model with the `cls` head; read only."""
-    return train_tiny(tiny_mails, tiny_encoder, tmp_path_factory.mktemp("tiny_cls") / "model", model__head="cls")
+    return train_tiny(
+        tiny_mails, tiny_encoder, tmp_path_factory.mktemp("tiny_cls") / "model", model__head="cls"
+    )

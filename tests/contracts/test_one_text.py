@@ -19,7 +19,20 @@ from manylabel.recipes.predict import predict_file
 from manylabel.text.buckets import plan_batches
 from manylabel.text.pack import pack
 
-WORDS = "refund late parcel courier thanks great money paid return please hello order number team you never".split()
+WORDS = (
+    "refund",
+    "late",
+    "parcel",
+    "courier",
+    "thanks",
+    "great",
+    "money",
+    "paid",
+    "hello",
+    "order",
+    "you",
+    "never",
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +94,15 @@ def test_command_line_equals_python(tiny_model, texts, expected, tmp_path):
     with source.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["text"], *([text] for text in texts)])
     run = [sys.executable, "-m", "manylabel", "predict", str(tiny_model)]
-    subprocess.run([*run, "--input", str(source), "--output", str(target), "--text-column", "text"], check=True)
+    subprocess.run(
+        [*run, "--input", str(source), "--output", str(target), "--text-column", "text"], check=True
+    )
     with target.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     got = np.array([[float(row[f"p_{name}"]) for name in ("refund", "delivery", "praise")] for row in rows])
     assert np.abs(got - expected).max() <= 1e-6
-    shown = subprocess.run([*run, "--json", "--", texts[0], texts[1]], check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        [*run, "--json", "--", texts[0], texts[1]], check=True, capture_output=True, text=True
+    )
     probabilities = [list(one["probabilities"].values()) for one in json.loads(shown.stdout)["predictions"]]
     assert np.abs(np.array(probabilities) - expected[:2]).max() <= 1e-6

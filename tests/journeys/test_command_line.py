@@ -15,7 +15,9 @@ TRAIN_SETTINGS = ["--set", "training.learning_rate=0.001", "--set", "text.max_le
 
 
 def manylabel(*arguments, **options):
-    return subprocess.run([*RUN, *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [*RUN, *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    )
 
 
 def test_help_lists_the_commands_and_exit_codes():
@@ -119,9 +121,17 @@ def test_evaluate_as_json_is_only_json(trained, tiny_mails):
     done = manylabel("evaluate", out, tiny_mails, "--json")
     figures = json.loads(done.stdout)
     assert done.returncode == 0
-    assert {"labels", "macro", "micro", "accuracy", "subset_accuracy", "hamming_loss", "lrap", "rows", "baseline"} <= set(
-        figures
-    )
+    assert {
+        "labels",
+        "macro",
+        "micro",
+        "accuracy",
+        "subset_accuracy",
+        "hamming_loss",
+        "lrap",
+        "rows",
+        "baseline",
+    } <= set(figures)
     assert set(figures["labels"]["refund"]) == {
         "support",
         "roc_auc",
@@ -164,7 +174,9 @@ def test_predict_keeps_columns_and_neutralises_formulas(trained, tmp_path):
     assert list(rows[0]) == ["number", "text", "refund", "p_refund", "p_delivery", "p_praise", "labels"]
     assert [row["number"] for row in rows] == ["-5", "007"]
     assert [row["text"] for row in rows] == ["'=HYPERLINK(1)", "'@late parcel"]
-    without = manylabel("predict", out, "--input", source, "--output", target, "--text-column", "text", "--no-text")
+    without = manylabel(
+        "predict", out, "--input", source, "--output", target, "--text-column", "text", "--no-text"
+    )
     assert without.returncode == 0
     assert "HYPERLINK" not in target.read_text()
 
@@ -189,7 +201,9 @@ def test_an_existing_model_is_not_replaced_without_being_told(trained, tiny_mail
 def test_no_text_of_the_data_is_in_the_log_or_the_model(tmp_path, tiny_encoder, tiny_mails):
     canary = "xylocanary"
     path, out = tmp_path / "mails.csv", tmp_path / "model"
-    path.write_text(tiny_mails.read_text().replace("\nmail-", f"\nmail-{canary[:0]}").replace(" the ", f" {canary} "))
+    path.write_text(
+        tiny_mails.read_text().replace("\nmail-", f"\nmail-{canary[:0]}").replace(" the ", f" {canary} ")
+    )
     done = manylabel("train", path, "--out", out, "--encoder", tiny_encoder, *TRAIN_SETTINGS)
     assert done.returncode == 0, done.stderr
     assert canary in path.read_text()
@@ -199,7 +213,16 @@ def test_no_text_of_the_data_is_in_the_log_or_the_model(tmp_path, tiny_encoder, 
 
 
 def start_long_training(tiny_mails, tiny_encoder, out):
-    arguments = ["train", tiny_mails, "--out", out, "--encoder", tiny_encoder, "--set", "training.epochs=1000"]
+    arguments = [
+        "train",
+        tiny_mails,
+        "--out",
+        out,
+        "--encoder",
+        tiny_encoder,
+        "--set",
+        "training.epochs=1000",
+    ]
     settings = ["--set", "training.patience=0", "--set", "text.max_length=64", "--quiet"]
     process = subprocess.Popen([*RUN, *map(str, arguments), *settings], stderr=subprocess.PIPE, text=True)
     log = out.with_name(out.name + ".log.jsonl")
@@ -226,11 +249,21 @@ def test_killing_leaves_no_half_model(tiny_mails, tiny_encoder, tmp_path):
     assert not out.exists()
 
 
+def test_export_refuses_what_transformers_cannot_represent(tiny_model, tiny_cls_model, tmp_path):
+    refused = manylabel("export", tiny_model, "--out", tmp_path / "mean")
+    assert refused.returncode == 2
+    assert "--set model.head=cls" in refused.stderr
+    assert manylabel("export", tiny_cls_model, "--out", tmp_path / "cls").returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["cls"]
+
+
 def test_settings_are_listed(tmp_path):
     assert "training.learning_rate" in manylabel("settings", env={**os.environ, "COLUMNS": "200"}).stdout
     assert json.loads(manylabel("settings", "--json").stdout)["type"] == "object"
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    done = subprocess.run(f"{' '.join(RUN)} settings --json | head -1", shell=True, capture_output=True, text=True)
+    done = subprocess.run(
+        f"{' '.join(RUN)} settings --json | head -1", shell=True, capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""

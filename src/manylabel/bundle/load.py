@@ -12,6 +12,7 @@ from safetensors.torch import load_file as load_tensors
 from manylabel.bundle import files
 from manylabel.bundle.contents import Bundle, FittedBaseline
 from manylabel.bundle.manifest import RESTORE, Manifest, read_manifest, verify_files
+from manylabel.bundle.model_type import from_saved
 from manylabel.bundle.probes import Probes
 from manylabel.config.load import load_settings
 from manylabel.data.layout import Layout
@@ -29,7 +30,7 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    config = _read_json(folder / files.CONFIG)
+    config = from_saved(_read_json(folder / files.CONFIG))
     decisions = _read_json(folder / files.DECISIONS)
     thresholds = Thresholds.from_json(decisions["thresholds"])
     _check_labels(folder, manifest, config, thresholds)

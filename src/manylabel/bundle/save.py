@@ -13,6 +13,7 @@ from manylabel.bundle import files
 from manylabel.bundle.card import model_card
 from manylabel.bundle.contents import Bundle
 from manylabel.bundle.manifest import FORMAT_VERSION, Manifest, describe_files
+from manylabel.bundle.model_type import to_saved
 from manylabel.config.load import dump_settings
 from manylabel.modeling.weights.hugging_face import to_hugging_face
 
@@ -41,7 +42,7 @@ def save_bundle(bundle: Bundle, target: Path) -> None:
 def _write_model(bundle: Bundle, folder: Path) -> None:
     """The part that transformers reads: config, weights, tokenizer."""
     config, weights = to_hugging_face(bundle.classifier, bundle.encoder_config, bundle.labels)
-    _write_json(folder / files.CONFIG, config)
+    _write_json(folder / files.CONFIG, to_saved(config, head=bundle.settings.model.head))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
     save_tensors(tensors, folder / files.WEIGHTS, metadata={"format": "pt"})
     (folder / files.TOKENIZER).write_text(bundle.tokenizer.to_json(), encoding="utf-8")

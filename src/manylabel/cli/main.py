@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "Score a model on a file it has not seen.",
     "predict": "Predict the labels of texts, or of every row of a file.",
     "verify": "Check that a saved model is whole and still gives its recorded probabilities.",
+    "export": "Write a model as a plain transformers folder, where transformers can represent it.",
     "settings": "List every setting with type, limits and default.",
 }
 INTERRUPTED = 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 UNDEFINED = "-"
+WIDTH_OF_FILES = 120
+"""Characters a line when the output is a file or a pipe, which have no width of their own."""
 
 
 def result_console() -> Console:
-    """Standard output, without any interpretation of brackets in users' words."""
-    return Console(highlight=False, markup=False, soft_wrap=True)
+    """Standard output, without any interpretation of brackets in users' words; wide where nobody looks."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_FILES
+    return console
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -45,7 +51,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A plain table, the first column left and the others right."""
     result = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        result.add_column(column, justify="left" if index == 0 else "right", no_wrap=index > 0)
+        result.add_column(
+            column, justify="left" if index == 0 else "right", no_wrap=index > 0, overflow="fold"
+        )
     for row in rows:
         result.add_row(*(Text(printable(cell)) for cell in row))
     return result
@@ -72,7 +80,7 @@ def evaluation_tables(figures: Mapping[str, Any]) -> list[Table | str]:
 
 
 def _label_table(figures: Mapping[str, Any]) -> Table:
-    columns = ("label", "rows with it", "ROC-AUC", "avg precision", "precision", "recall", "F1", "threshold")
+    columns = ("label", "rows", "ROC-AUC", "avg prec", "prec", "recall", "F1", "threshold")
     rows = [
         (
             name,

@@ -47,8 +47,9 @@ def open_writer(path: Path, named: Path) -> Iterator[TableWriter]:
         if file_format.kind == "jsonl":
             yield _JsonLinesWriter(sink)
         else:
-            writer = _DelimitedWriter(sink, "\t" if file_format.kind == "tsv" else ",")
-            writer = _ParquetWriter(sink) if file_format.kind == "parquet" else writer
+            separator = "\t" if file_format.kind == "tsv" else ","
+            is_parquet = file_format.kind == "parquet"
+            writer = _ParquetWriter(sink) if is_parquet else _DelimitedWriter(sink, separator)
             yield writer
             writer.close()
 

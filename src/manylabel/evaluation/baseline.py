@@ -9,6 +9,9 @@ GoEmotions dev (macro average precision; scikit-learn 1.9, one core) and confirm
     2^20 columns, C = 1   0.420      2^20 columns, C = 10  0.423      (2^18 columns, C = 4)
 
 With 2^20 columns fewer words share one, and dropping columns of one text leaves a smaller model than 2^18.
+
+scikit-learn is imported where it is used: every model carries a baseline, and importing it takes 0.8 s, which a
+prediction need not wait for.
 """
 
 from __future__ import annotations
@@ -21,10 +24,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 from scipy.special import expit
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import normalize
 
 from manylabel.errors import BundleError, Finding
 from manylabel.values import FloatArray, IntArray
@@ -173,6 +172,8 @@ def _count(texts: Sequence[str]) -> scipy.sparse.csr_matrix:
     """How often each hashed word and word pair occurs; lower case, without accents, float32."""
     if not texts:
         return scipy.sparse.csr_matrix((0, HASH_COLUMNS), dtype=np.float32)
+    from sklearn.feature_extraction.text import HashingVectorizer
+
     vectorizer = HashingVectorizer(
         n_features=HASH_COLUMNS,
         ngram_range=(1, 2),
@@ -204,6 +205,8 @@ def _weigh(
     counts_NK: scipy.sparse.csr_matrix, inverse_document_frequency_K: FloatArray
 ) -> scipy.sparse.csr_matrix:
     """Counts become (1 + ln count) x inverse document frequency, each row then of length 1."""
+    from sklearn.preprocessing import normalize
+
     weighted = counts_NK.copy()
     weighted.data = (1.0 + np.log(weighted.data)) * inverse_document_frequency_K[weighted.indices]
     # scikit-learn refuses to normalise a matrix without rows or columns.
@@ -213,6 +216,9 @@ def _weigh(
 def _fit_label(
     features_NK: scipy.sparse.csr_matrix, positives_N: npt.NDArray[np.bool_], seed: int
 ) -> tuple[FloatArray, float]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     # GoEmotions, 28 labels, one core: liblinear 3.2 s, lbfgs 13 s for the same 0.431 (0.298 after 2.3 s).
     regression = LogisticRegression(
         C=INVERSE_REGULARIZATION,

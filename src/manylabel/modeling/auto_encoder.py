@@ -120,7 +120,7 @@ def _refusal(code: str, key: str, found: str, allowed: str) -> Finding:
 def _build(config: Mapping[str, object], dropout: float, attention_dropout: float) -> tuple[Any, Any]:
     """The transformers model with fresh weights, without its pooler, and its settings."""
     try:
-        from transformers import AutoConfig, AutoModel  # noqa: PLC0415
+        from transformers import AutoConfig, AutoModel
     except ImportError as error:
         next_step = "pip install transformers, or --encoder default"
         raise EncoderError(Finding("E113", "transformers", "not installed", next_step=next_step)) from error
@@ -130,7 +130,8 @@ def _build(config: Mapping[str, object], dropout: float, attention_dropout: floa
         for key in keys:
             if hasattr(settings, key):
                 setattr(settings, key, value)
-    model = AutoModel.from_config(settings, trust_remote_code=False, dtype=torch.float32)
+    build: Any = AutoModel.from_config
+    model = build(settings, trust_remote_code=False, dtype=torch.float32)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model, settings

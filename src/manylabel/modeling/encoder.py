@@ -99,9 +99,9 @@ class Embeddings(nn.Module):
 
     def __init__(self, shape: EncoderShape, *, dropout: float) -> None:
         super().__init__()
-        self.word = nn.Embedding(shape.vocab_size, shape.hidden_size)
-        self.position = nn.Embedding(shape.max_positions, shape.hidden_size)
-        self.segment = nn.Embedding(shape.type_vocab_size, shape.hidden_size)
+        self.word = _unset_embedding(shape.vocab_size, shape.hidden_size)
+        self.position = _unset_embedding(shape.max_positions, shape.hidden_size)
+        self.segment = _unset_embedding(shape.type_vocab_size, shape.hidden_size)
         self.norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
         self.dropout = Dropout(dropout)
         self._offset = shape.position_offset
@@ -116,6 +116,14 @@ class Embeddings(nn.Module):
         summed = self.word(batch.ids_T) + segment + self.position(batch.positions_T + self._offset)
         result: Tensor = self.dropout(_in_working_precision(self.norm(summed)))
         return result
+
+
+def _unset_embedding(num_rows: int, width: int) -> nn.Embedding:
+    """An embedding of zeros, since every user of the encoder replaces the constructor's random numbers.
+
+    On the meta device drawing them imports torch._dynamo: 1.3 s of every start.
+    """
+    return nn.Embedding(num_rows, width, _weight=torch.zeros(num_rows, width))
 
 
 def _in_working_precision(hidden_TD: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ class MeanHead(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         self.dropout = Dropout(dropout)
         self.projection = nn.Linear(hidden_size, num_labels)
-        self.initialise()
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Fresh weights N(0, 0.02), biases 0, normalisation 1."""
@@ -58,7 +57,6 @@ class ClsHead(nn.Module):
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.dropout = Dropout(dropout)
         self.projection = nn.Linear(hidden_size, num_labels)
-        self.initialise()
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Fresh weights N(0, 0.02), biases 0."""
@@ -73,7 +71,7 @@ class ClsHead(nn.Module):
         strangles encoders with small features; this one passes them on whole: weight = diag(gain / std),
         bias = -gain mean / std. Raises ValueError with fewer than two texts.
         """
-        if len(features_BD) < 2:  # noqa: PLR2004
+        if len(features_BD) < 2:
             raise ValueError("features of at least two texts are needed")
         features = features_BD.to(self.dense.weight)
         scale_D = gain / features.std(0, unbiased=False).clamp_min(SMALLEST_STD)
@@ -84,7 +82,7 @@ class ClsHead(nn.Module):
         """Start from the share of texts that carry each label, in [0, 1], as log-odds."""
         _set_prior(self.projection, prevalence_L)
 
-    def forward(self, hidden_BD: Tensor, batch: PackedBatch) -> Tensor:  # noqa: ARG002
+    def forward(self, hidden_BD: Tensor, batch: PackedBatch) -> Tensor:
         """Logits [B, L]."""
         result: Tensor = self.projection(
             self.dropout(torch.tanh(self.dense(hidden_BD.to(self.dense.weight.dtype))))

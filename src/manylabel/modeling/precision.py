@@ -21,7 +21,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     fp32 at BERT's shapes on 2 cores; without them PyTorch emulates bf16 and is slower than in fp32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 

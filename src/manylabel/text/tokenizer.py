@@ -52,7 +52,7 @@ class TextTokenizer:
         """Take over `tokenizer`; `nfkc` puts Unicode normalisation before its own normaliser."""
         if normalization == "nfkc":
             steps = [normalizers.NFKC()] + ([tokenizer.normalizer] if tokenizer.normalizer else [])
-            tokenizer.normalizer = normalizers.Sequence(steps)  # type: ignore[assignment]
+            tokenizer.normalizer = normalizers.Sequence(steps)
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length, strategy="longest_first")
         # Special tokens typed by a user are then text like any other.
@@ -211,14 +211,14 @@ def _word_piece(vocabulary: Path, options: dict[str, Any]) -> Tokenizer:
                     "use the vocab.txt the encoder was trained with")
         )  # fmt: skip
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=options.get("tokenize_chinese_chars", True),
         strip_accents=options.get("strip_accents"),
         lowercase=options.get("do_lower_case", True),
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],

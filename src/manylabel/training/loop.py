@@ -127,7 +127,9 @@ class Trainer:
         """
         torch.manual_seed(self._settings.seed)
         began, tokens, done = time.monotonic(), 0, 0
-        best, ending, ids_at_fault = _Best(), "finished", ()
+        best = _Best()
+        ending: Ending = "finished"
+        ids_at_fault: tuple[str, ...] = ()
         self._classifier.train()
         for epoch, step, indices in self._schedule():
             try:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from conftest import train_tiny
 from manylabel.bundle import files
 from manylabel.bundle.files import published_file, published_folder
 from manylabel.bundle.manifest import Manifest, describe_files, read_manifest
@@ -116,9 +115,12 @@ def seal_again(folder):
     """What somebody would do who edits a model and recomputes every hash."""
     manifest = read_manifest(folder)
     (folder / files.MANIFEST).unlink()
-    again = Manifest.model_validate({**manifest.model_dump(), "files": {
-        name: entry.model_dump() for name, entry in describe_files(folder).items()
-    }})
+    again = Manifest.model_validate(
+        {
+            **manifest.model_dump(),
+            "files": {name: entry.model_dump() for name, entry in describe_files(folder).items()},
+        }
+    )
     (folder / files.MANIFEST).write_text(again.to_text(), encoding="utf-8")
 
 
@@ -159,7 +161,9 @@ def test_a_model_of_a_newer_format_says_what_to_install(copy):
         load_model(copy)
 
 
-def test_same_data_seed_and_versions_give_the_same_bytes(tiny_model, tiny_mails, tiny_encoder, tmp_path):
+def test_same_data_seed_and_versions_give_the_same_bytes(
+    tiny_model, tiny_mails, tiny_encoder, train_tiny, tmp_path
+):
     again = train_tiny(tiny_mails, tiny_encoder, tmp_path / "again")
     for name in FILES:
         first = hashlib.sha256((tiny_model / name).read_bytes()).hexdigest()
@@ -186,9 +190,14 @@ def test_a_failed_save_leaves_the_old_model(tmp_path):
     target = tmp_path / "model"
     target.mkdir()
     (target / "old").write_text("old")
-    with pytest.raises(OSError, match="disk full"), published_folder(target) as folder:
-        (folder / "new").write_text("half")
-        raise OSError("disk full")
+
+    def save():
+        with published_folder(target) as folder:
+            (folder / "new").write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        save()
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
@@ -211,8 +220,13 @@ def test_a_model_caught_between_two_renames_comes_back(tmp_path):
 def test_a_failed_file_leaves_the_old_one(tmp_path):
     target = tmp_path / "out.csv"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), published_file(target) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+
+    def write():
+        with published_file(target) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

@@ -3,15 +3,27 @@
 import numpy as np
 import pytest
 import torch
-from manylabel.modeling.weights.hugging_face import load_pretrained
 
 from manylabel.config.schema import TrainingSettings
+from manylabel.modeling.weights.hugging_face import load_pretrained
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.loop import Rates, Trainer, TrainingData
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import SilentObserver
 
-WORDS = ("refund", "delivery", "praise", "parcel", "late", "money", "thanks", "please", "hello", "team", "order")
+WORDS = (
+    "refund",
+    "delivery",
+    "praise",
+    "parcel",
+    "late",
+    "money",
+    "thanks",
+    "please",
+    "hello",
+    "team",
+    "order",
+)
 
 
 class Recorder(SilentObserver):
@@ -66,7 +78,11 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny_encoder):
     parts, part_losses, _ = train(tiny_encoder, data, token_budget=64)
     assert part_losses.losses == pytest.approx(whole_losses.losses, abs=1e-6)
     for name, tensor in whole.state_dict().items():
-        assert torch.allclose(parts.state_dict()[name], tensor, atol=1e-5), name
+        difference = (parts.state_dict()[name] - tensor).abs()
+        if name.endswith("qkv.bias"):
+            # A key's bias shifts all scores of a query alike, so its gradient is 0 and Adam magnifies rounding.
+            difference = difference.view(3, -1)[[0, 2]]
+        assert difference.max() <= 1e-5, name
 
 
 def test_micro_batches_weigh_annotated_cells_alike(tiny_encoder):

@@ -129,7 +129,9 @@ def _as_plain(predictions: Predictions, row: int) -> dict[str, Any]:
     }
 
 
-def show_predictions(texts: list[str], predictions: Predictions, thresholds: Thresholds, *, quiet: bool) -> None:
+def show_predictions(
+    texts: list[str], predictions: Predictions, thresholds: Thresholds, *, quiet: bool
+) -> None:
     """One table a text, the likeliest label first."""
     console = result_console()
     for row, text in enumerate(texts):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from manylabel.cli.arguments import AsJson, Debug, Quiet
-from manylabel.cli.show import print_json, result_console, table
+from manylabel.cli.show import result_console, table
 
 
 def command(
@@ -16,7 +18,7 @@ def command(
     from manylabel.config.describe import settings_json_schema, settings_table
 
     if as_json:
-        print_json(settings_json_schema())
+        sys.stdout.write(settings_json_schema())
         return
     rows = [(one.path, one.type, one.default, one.limits, one.description) for one in settings_table()]
     result_console().print(table(("setting", "type", "default", "limits", "meaning"), rows))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -72,13 +72,16 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             state[name] = (
                 tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
             )
+    _require_finite(state, str(folder))
+    return state
+
+
+def _require_finite(state: Mapping[str, Tensor], place: str) -> None:
     broken = sorted(name for name, tensor in state.items() if not _is_finite(tensor))
     if broken:
         found = f"{len(broken):,} tensors with NaN or infinity: {', '.join(broken)}"
-        raise EncoderError(
-            _finding("E135", folder, found, "use an undamaged checkpoint, or --encoder default")
-        )
-    return state
+        next_step = "use an undamaged checkpoint, or --encoder default"
+        raise EncoderError(Finding("E135", place, found, next_step=next_step))
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -146,10 +149,8 @@ def load_pretrained(
     state = read_weights(folder)
     place = str(folder)
     if isinstance(classifier.encoder, TransformersEncoder):
-        loaded = _foreign_state(classifier.encoder, state)
-        _assign(classifier.encoder.model, loaded, place)
-        fresh_head = classifier.head
-        fresh_head.initialise(torch.Generator().manual_seed(seed))
+        _assign(classifier.encoder.model, _foreign_state(classifier.encoder, state), place)
+        classifier.head.initialise(torch.Generator().manual_seed(seed))
         return classifier
     shape = classifier.encoder.shape
     table = names.encoder_table(shape.layout, shape.num_layers)
@@ -254,41 +255,25 @@ def _file_table(classifier: Classifier) -> names.Table:
 def load_classifier(
     config: Mapping[str, object],
     state: Mapping[str, Tensor],
-    labels: Sequence[str] | None = None,
     *,
+    num_labels: int,
+    head: HeadName,
     dropout: float = 0.0,
     attention_dropout: float = 0.0,
 ) -> Classifier:
     """The classifier that `to_hugging_face` wrote; the way back.
 
-    Without `labels` their names come from the configuration. Raises `EncoderError` when `labels` differ from the
-    configuration's, or when a tensor is missing, unexpected or of the wrong shape.
+    Raises `EncoderError` when a tensor is missing, unexpected, of the wrong shape or not finite, or when the
+    configuration names another head.
     """
-    stored = labels_of(config)
-    if labels is not None and tuple(labels) != stored:
-        found = "its labels are not those of the model, or in another order"
-        raise EncoderError(Finding("E136", CONFIG_FILE, found, next_step="restore the saved folder"))
-    head = config.get(HEAD_KEY, "cls")
-    if head not in HEADS:
-        raise EncoderError(
-            Finding("E137", f'{CONFIG_FILE}, "{HEAD_KEY}"', "unknown head", allowed=", ".join(HEADS))
-        )
+    stored_head = config.get(HEAD_KEY, head)
+    if stored_head != head:
+        place, found = f'{CONFIG_FILE}, "{HEAD_KEY}"', "names another head than the one to be loaded"
+        raise EncoderError(Finding("E136", place, found, allowed=head, next_step="restore the saved folder"))
     sizes: dict[str, Any] = {"dropout": dropout, "attention_dropout": attention_dropout}
-    classifier = _build(config, head=cast(HeadName, head), num_labels=len(stored), **sizes)
+    classifier = _build(config, head=head, num_labels=num_labels, **sizes)
     table = _file_table(classifier)
     names.require_names(state, (name for theirs in table.values() for name in theirs), WEIGHTS_FILE)
+    _require_finite(state, WEIGHTS_FILE)
     _assign(classifier, names.to_ours(state, table), WEIGHTS_FILE)
     return classifier
-
-
-def labels_of(config: Mapping[str, object]) -> tuple[str, ...]:
-    """Label names in column order; raises `EncoderError` when `id2label` does not number them from 0."""
-    stored = config.get("id2label")
-    count = len(stored) if isinstance(stored, dict) else 0
-    ordered = [stored.get(str(index)) for index in range(count)] if isinstance(stored, dict) else []
-    if not ordered or not all(isinstance(label, str) for label in ordered):
-        found = "label names are missing or not numbered from 0"
-        raise EncoderError(
-            Finding("E136", f'{CONFIG_FILE}, "id2label"', found, next_step="restore the saved folder")
-        )
-    return tuple(cast(list[str], ordered))

@@ -9,6 +9,7 @@ import hashlib
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from manylabel.errors import EncoderError, Finding
 
@@ -75,17 +76,22 @@ def _sha256(path: Path) -> str:
 
 def _download(name: str) -> Path:
     try:
-        from huggingface_hub import errors, snapshot_download  # noqa: PLC0415
+        from huggingface_hub import errors, snapshot_download
     except ImportError as error:
         next_step = f"pip install huggingface_hub, or {WAY_OUT}"
         raise EncoderError(
             Finding("E144", f'encoder "{name}"', "huggingface_hub is not installed", next_step=next_step)
-        ) from error  # noqa: E501
-    failures = tuple(
-        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
-    )
+        ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (OSError, ValueError, RuntimeError, *failures) as error:
+    except _failures(errors) as error:
         found = f"neither a folder nor a model that can be downloaded now ({type(error).__name__})"
         raise EncoderError(Finding("E145", f'encoder "{name}"', found, next_step=WAY_OUT)) from error
+
+
+def _failures(hub_errors: ModuleType) -> tuple[type[Exception], ...]:
+    """Everything a download can raise: the hub's own errors, those of its HTTP client, and the system's."""
+    kinds = [
+        kind for kind in vars(hub_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
+    return (*kinds, OSError, ValueError, RuntimeError)
