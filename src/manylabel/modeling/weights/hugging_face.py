@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from manylabel.errors import EncoderError, Finding
+from manylabel.errors import BundleError, EncoderError, Finding
 from manylabel.modeling.auto_encoder import TransformersEncoder
 from manylabel.modeling.classifier import HEADS, Classifier, HeadName, build_classifier
 from manylabel.modeling.encoder import PackedEncoder
@@ -27,6 +28,8 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 HEAD_KEY = "manylabel_head"
 """Key of config.json that says which head the weights have."""
+
+RESTORE = "restore the saved folder, or train again"
 
 ARCHITECTURES = {
     "bert": "BertForSequenceClassification",
@@ -263,17 +266,23 @@ def load_classifier(
 ) -> Classifier:
     """The classifier that `to_hugging_face` wrote; the way back.
 
-    Raises `EncoderError` when a tensor is missing, unexpected, of the wrong shape or not finite, or when the
-    configuration names another head.
+    Raises `BundleError` when a tensor is missing, unexpected, of the wrong shape or not finite, or when the
+    configuration is damaged or names another head.
     """
-    stored_head = config.get(HEAD_KEY, head)
-    if stored_head != head:
-        place, found = f'{CONFIG_FILE}, "{HEAD_KEY}"', "names another head than the one to be loaded"
-        raise EncoderError(Finding("E136", place, found, allowed=head, next_step="restore the saved folder"))
     sizes: dict[str, Any] = {"dropout": dropout, "attention_dropout": attention_dropout}
-    classifier = _build(config, head=head, num_labels=num_labels, **sizes)
-    table = _file_table(classifier)
-    names.require_names(state, (name for theirs in table.values() for name in theirs), WEIGHTS_FILE)
-    _require_finite(state, WEIGHTS_FILE)
-    _assign(classifier, names.to_ours(state, table), WEIGHTS_FILE)
+    try:
+        _require_head(config, head)
+        classifier = _build(config, head=head, num_labels=num_labels, **sizes)
+        table = _file_table(classifier)
+        names.require_names(state, (name for theirs in table.values() for name in theirs), WEIGHTS_FILE)
+        _require_finite(state, WEIGHTS_FILE)
+        _assign(classifier, names.to_ours(state, table), WEIGHTS_FILE)
+    except EncoderError as error:
+        raise BundleError(*(replace(finding, next_step=RESTORE) for finding in error.findings)) from error
     return classifier
+
+
+def _require_head(config: Mapping[str, object], head: HeadName) -> None:
+    if config.get(HEAD_KEY, head) != head:
+        place = f'{CONFIG_FILE}, "{HEAD_KEY}"'
+        raise EncoderError(Finding("E136", place, "names another head than the manifest", allowed=head))

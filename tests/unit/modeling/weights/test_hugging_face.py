@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from manylabel.errors import EncoderError
+from manylabel.errors import BundleError, EncoderError
 from manylabel.modeling.classifier import build_classifier
 from manylabel.modeling.weights import hugging_face, names
 
@@ -167,7 +167,7 @@ def test_missing_and_unexpected_tensors_are_listed(tmp_path):
 def test_wrong_shapes_are_listed(tmp_path):
     _, config, state = make_state()
     state["bert.embeddings.word_embeddings.weight"] = torch.zeros(31, 8)
-    with pytest.raises(EncoderError, match=r"E123 .*is \[31, 8\], expected \[30, 8\]"):
+    with pytest.raises(BundleError, match=r"E123 .*is \[31, 8\], expected \[30, 8\]"):
         hugging_face.load_classifier(config, state, num_labels=3, head="cls")
 
 
@@ -175,7 +175,7 @@ def test_wrong_shapes_are_listed(tmp_path):
 def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     _, config, state = make_state()
     state["classifier.bias"][1] = value
-    with pytest.raises(EncoderError, match=r"NaN or infinity: classifier\.bias"):
+    with pytest.raises(BundleError, match=r"NaN or infinity: classifier\.bias"):
         hugging_face.load_classifier(config, state, num_labels=3, head="cls")
     with pytest.raises(EncoderError, match=r"NaN or infinity: classifier\.bias"):
         hugging_face.read_weights(save(tmp_path / "model", config, state))
@@ -183,7 +183,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
 
 def test_a_bundle_names_its_head():
     _, config, state = make_state(head="mean")
-    with pytest.raises(EncoderError, match="E136"):
+    with pytest.raises(BundleError, match="E136"):
         hugging_face.load_classifier(config, state, num_labels=3, head="cls")
 
 
