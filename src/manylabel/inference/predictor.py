@@ -52,7 +52,16 @@ class Predictor:
     ) -> None:
         """Compose the parts; nothing is loaded or checked here."""
         self._backend, self._tokenizer, self._token_budget = backend, tokenizer, token_budget
-        self.thresholds = thresholds
+        self._thresholds = thresholds
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What decides."""
+        return self._thresholds
+
+    def with_thresholds(self, thresholds: Thresholds) -> Predictor:
+        """The same engine and tokenizer with other thresholds."""
+        return Predictor(self._backend, self._tokenizer, thresholds, token_budget=self._token_budget)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -74,6 +74,8 @@ def train_model(
     observer.stage(f"  {encodings.lengths_N.sum():,} tokens; {encodings.truncated_N.mean():.1%} of the texts are "
                    f"longer than {tokenizer.max_length} tokens and were cut")  # fmt: skip
     data = TrainingData(encodings, corpora.train.targets_NL, corpora.train.ids)
+    if should_stop():
+        raise KeyboardInterrupt
     start_head(
         classifier, data, seed=settings.training.seed, keep_pooler=not is_sentence_encoder(encoder_folder)
     )
@@ -83,7 +85,7 @@ def train_model(
 
     observer.stage("Choosing thresholds on the validation rows")
     predictor = _predictor(classifier, tokenizer, corpora, settings, precision=settings.inference.precision)
-    predictor.thresholds = tune_thresholds(predictor, corpora.validation, settings.decisions)
+    predictor = predictor.with_thresholds(tune_thresholds(predictor, corpora.validation, settings.decisions))
     observer.stage("Training the baseline (TF-IDF + logistic regression)")
     baseline = fit_baseline_beside(corpora, settings)
     evaluation = None

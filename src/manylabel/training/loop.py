@@ -23,6 +23,7 @@ from manylabel.modeling.precision import autocast, resolve_precision
 from manylabel.text.buckets import epoch_batches, split_batch
 from manylabel.text.pack import pack
 from manylabel.training.objectives import Objective
+from manylabel.training.allocator import keep_freed_memory
 from manylabel.training.observers import Observer, Step, Validated
 from manylabel.training.optimizer import build_optimizer, set_rate
 from manylabel.training.schedule import linear_warmup_decay
@@ -126,6 +127,8 @@ class Trainer:
         `validate` returns the macro average precision on the validation rows, None where it is undefined.
         """
         torch.manual_seed(self._settings.seed)
+        if self._device.type == "cpu":
+            keep_freed_memory()
         began, tokens, done = time.monotonic(), 0, 0
         best = _Best()
         ending: Ending = "finished"

@@ -135,11 +135,16 @@ class ConsoleObserver:
 
 
 class JsonLinesLog:
-    """Everything as one JSON object a line; the file is written as the run goes, so a killed run leaves its story."""
+    """Everything as one JSON object a line; the file is written as the run goes, so a killed run leaves its story.
+
+    The file is begun with the first training step, so a run that is refused before leaves an older log as it was.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Start a new log at `path`."""
-        self._file: IO[str] = path.open("w", encoding="utf-8")
+        """Log to `path`, replacing what is there once training begins."""
+        self._path = path
+        self._file: IO[str] | None = None
+        self._waiting: list[str] = []
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -150,7 +155,8 @@ class JsonLinesLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def stage(self, text: str) -> None:
         """Log a stage."""
@@ -158,6 +164,8 @@ class JsonLinesLog:
 
     def step(self, step: Step) -> None:
         """Log a step."""
+        if self._file is None:
+            self._file = self._path.open("w", encoding="utf-8")
         self._write("step", asdict(step))
 
     def validated(self, result: Validated) -> None:
@@ -166,8 +174,11 @@ class JsonLinesLog:
 
     def _write(self, event: str, fields: dict[str, object]) -> None:
         seconds = round(time.monotonic() - self._began, 3)
-        self._file.write(json.dumps({"event": event, "after_seconds": seconds, **fields}) + "\n")
-        self._file.flush()
+        self._waiting.append(json.dumps({"event": event, "after_seconds": seconds, **fields}) + "\n")
+        if self._file is not None:
+            self._file.writelines(self._waiting)
+            self._file.flush()
+            self._waiting.clear()
 
 
 class Observers:
