@@ -82,7 +82,7 @@ def test_files_equal_python(tiny_model, texts, expected, tmp_path, suffix, out_s
     kept = [text.replace("\n", " ") for text in texts] if suffix == ".tsv" else texts
     with open_writer(source, source) as writer:
         writer.write(pa.table({"id": [f"r{i}" for i in range(len(kept))], "text": kept}))
-    assert predict_file(load_model(tiny_model), source, target, options=DataSettings()) == len(texts)
+    assert predict_file(load_model(tiny_model), source, target, options=DataSettings()).rows == len(texts)
     table = read_table(target, DataSettings())
     assert table["id"].to_pylist() == [f"r{i}" for i in range(len(texts))]
     columns = [np.array(table[f"p_{name}"].to_pylist(), float) for name in ("refund", "delivery", "praise")]

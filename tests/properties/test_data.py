@@ -6,11 +6,13 @@ import csv
 import gzip
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from manylabel.config.schema import DataSettings
 from manylabel.data.duplicates import duplicate_groups, jaccard, normalized, shingle_hashes
 from manylabel.data.read import read_rows, read_table
 from manylabel.data.split import split_corpus, with_groups
+from manylabel.errors import DataError
 from manylabel.values import Corpus, LabelSet
 
 TRAPS = [
@@ -111,25 +114,55 @@ def corpora(draw):
                   np.arange(1, count + 1), groups=None if groups is None else tuple(groups))  # fmt: skip
 
 
-@settings(max_examples=200)
-@given(
-    corpora(), st.sampled_from([0.0, 0.1, 0.15, 0.4]), st.sampled_from([0.0, 0.15, 0.4]), st.integers(0, 5)
-)
-def test_splits_are_complete_disjoint_and_keep_clusters_and_rare_labels(corpus, validation, test, seed):
-    options = {"validation_fraction": validation, "test_fraction": test, "near_duplicate_similarity": 1.0}
+def check_split(corpus, *, validation, test, similarity, seed):
+    """Complete, disjoint, clusters whole, no wanted part empty, repeatable; refused only with too few clusters."""
+    options = {
+        "validation_fraction": validation,
+        "test_fraction": test,
+        "near_duplicate_similarity": similarity,
+    }
+    clusters_N = with_groups(duplicate_groups(corpus.texts, similarity=similarity, seed=seed), corpus.groups)
+    if len(set(clusters_N.tolist())) < 1 + (validation > 0) + (test > 0):
+        with pytest.raises(DataError, match="D171"):
+            split_corpus(corpus, **options, seed=seed)
+        return
     splits = split_corpus(corpus, **options, seed=seed)
     parts = [splits.train, splits.validation, splits.test]
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(corpus)))
-    assert len(splits.train) > 0
-    assert validation > 0 or not len(splits.validation)
-    assert test > 0 or not len(splits.test)
-    clusters_N = with_groups(duplicate_groups(corpus.texts, similarity=1.0, seed=seed), corpus.groups)
+    assert [len(part) > 0 for part in parts] == [True, validation > 0, test > 0]
     sides = [set(clusters_N[part].tolist()) for part in parts]
     assert sum(map(len, sides)) == len(set.union(*sides))
     again = split_corpus(corpus, **options, seed=seed)
     assert all(
         np.array_equal(a, b) for a, b in zip(parts, [again.train, again.validation, again.test], strict=True)
     )
+
+
+VALIDATION_FRACTIONS = st.sampled_from([0.0, 0.1, 0.15, 0.4])
+TEST_FRACTIONS = st.sampled_from([0.0, 0.15, 0.4])
+
+
+@settings(max_examples=200)
+@given(corpora(), VALIDATION_FRACTIONS, TEST_FRACTIONS, st.integers(0, 5))
+def test_splits_are_complete_disjoint_and_keep_clusters(corpus, validation, test, seed):
+    check_split(corpus, validation=validation, test=test, similarity=1.0, seed=seed)
+
+
+@settings(max_examples=60)
+@given(corpora(), st.data(), VALIDATION_FRACTIONS, TEST_FRACTIONS, st.integers(0, 5))
+def test_near_duplicates_stay_together(corpus, data, validation, test, seed):
+    """Few long texts, each with another last word: 19 of 20 or 21 word triples are common, so all are near."""
+    count = len(corpus)
+    stems = data.draw(st.lists(st.integers(0, 12), min_size=count, max_size=count))
+    endings = data.draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
+    texts = tuple(
+        " ".join(f"w{stem}x{index}" for index in range(21)) + f" end{ending}"
+        for stem, ending in zip(stems, endings, strict=True)
+    )
+    clusters_N = duplicate_groups(texts, similarity=0.8, seed=seed)
+    assert [stems.index(stem) for stem in stems] == clusters_N.tolist()
+    near = replace(corpus, texts=texts)
+    check_split(near, validation=validation, test=test, similarity=0.8, seed=seed)
 
 
 @settings(max_examples=100)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from manylabel.bundle.contents import Bundle
+from manylabel.bundle.files import SEEN_TEXTS
 
+PARTS = ("train", "validation", "test")
 MEAN_HEAD_NOTE = (
     "The head is `mean` (mean of all tokens, LayerNorm, linear). transformers' AutoModelForSequenceClassification\n"
     "cannot represent it: load this model with manylabel, or train with `--set model.head=cls`."
@@ -34,7 +36,9 @@ def model_card(bundle: Bundle) -> str:
         "## Limits\n\n"
         f"- Texts are read up to {bundle.tokenizer.max_length} tokens; predictions say when one was cut.\n"
         "- The figures hold for texts like the test rows, and not beyond them.\n"
-        "- Labels marked as unjudged had too few validation rows; their threshold is the default.",
+        "- Labels marked as unjudged had too few validation rows; their threshold is the default.\n"
+        f"- {SEEN_TEXTS} holds a 64-bit fingerprint, without salt, of each training and validation text. Who has\n"
+        "  the model can test whether a text was among them, and find short texts by guessing.",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -61,9 +65,12 @@ def _figures(evaluation: Mapping[str, Any] | None) -> str:
 
 
 def _provenance(bundle: Bundle) -> str:
-    lines = [f"- {part}: {facts['rows']:,} rows" for part, facts in bundle.provenance.data.items()]
-    lines += [f"- {name}: {value}" for name, value in bundle.provenance.training.items()]
-    lines += [f"- {name} {version}" for name, version in bundle.provenance.versions.items()]
+    """In an order of its own, as the manifest keeps none: a model saved again gives the same bytes."""
+    facts = bundle.provenance
+    lines = [f"- {part}: {facts.data[part]['rows']:,} rows" for part in PARTS if part in facts.data]
+    lines += [f"- {name}: {value}" for name, value in sorted(facts.training.items())]
+    lines += [f"- {name}: {value}" for name, value in sorted(facts.hardware.items())]
+    lines += [f"- {name} {version}" for name, version in sorted(facts.versions.items())]
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,6 @@ class FittedBaseline:
 
     model: LinearBaseline
     thresholds: Thresholds
-
-    def probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None) -> npt.NDArray[np.float64]:
-        """probabilities_NL; a pair is read as a continuation of its text."""
-        return self.model.probabilities(joined(texts, pairs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +56,3 @@ class Bundle:
     def takes_pairs(self) -> bool:
         """Whether the model was trained on text pairs."""
         return self.layout.pair_column is not None
-
-
-def joined(texts: Sequence[str], pairs: Sequence[str] | None) -> Sequence[str]:
-    """Text and pair as one text, for models that know no pairs."""
-    if pairs is None:
-        return texts
-    return [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)]

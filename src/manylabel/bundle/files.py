@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from manylabel.bundle.exchange import exchange
+from manylabel.errors import Finding, UsageError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -23,6 +29,9 @@ CARD = "README.md"
 MANIFEST = "manifest.json"
 
 HASH_CHUNK_BYTES = 1 << 20
+MANIFEST_KEYS = {"checksum", "files", "format_version", "labels"}
+"""By these a manifest.json is known as one of ours; the same name is common elsewhere."""
+NAMES_SHOWN = 3
 
 
 def sha256_of(path: Path) -> str:
@@ -43,43 +52,78 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse a target that may not be written: it exists, and is not a model or empty, or `overwrite` is not set.
+
+    Raises UsageError; nothing is changed.
+    """
+    place = target.resolve()
+    if not place.exists():
+        if not overwrite and (former := _abandoned(place, "replaced")):
+            raise UsageError(
+                Finding("U201", str(target), f"a save was cut short; the model it was to replace is in {former[0]}",
+                        "a new name", "rename that folder back, choose another --out, or add --overwrite")
+            )  # fmt: skip
+        return
+    held = _held(place)
+    if not overwrite:
+        next_step = (
+            "choose another --out (--overwrite would not help: it replaces only a manylabel model)"
+            if held
+            else "choose another --out, or add --overwrite"
+        )
+        raise UsageError(Finding("U201", str(target), "it exists already", "a new name", next_step))
+    if held:
+        raise UsageError(
+            Finding("U207", str(target), f"it holds {held}, which would be lost",
+                    "a new name, an empty folder or a manylabel model", "choose another --out")
+        )  # fmt: skip
+
+
 @contextmanager
-def published_folder(target: Path) -> Iterator[Path]:
+def published_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its name when the block ends well.
 
     Every file is synced before the rename. When the block fails or is interrupted nothing appears under `target`
-    and the temporary folder is removed; what a killed process left is removed the next time. A folder that was
-    there before is replaced, and stays as it was when anything fails.
+    and the temporary folder is removed; what a killed process left is removed the next time. With `overwrite` a
+    model that was there before is replaced, in one step where the system can, and stays as it was when anything
+    fails. Raises UsageError as `check_target` does, at the start and again before the rename.
     """
+    target = target.resolve()  # A link keeps pointing to where the user's models are.
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
-    temporary = target.parent / f".{target.name}.writing-{os.getpid()}"
-    replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
+    check_target(target, overwrite)
+    temporary = _temporary_name(target, "writing")
+    replaced = _temporary_name(target, "replaced")
     temporary.mkdir()
     try:
         yield temporary
         for path in temporary.iterdir():
             sync(path)
         sync(temporary)
-        if target.exists():
-            target.rename(replaced)
-        temporary.rename(target)
+        check_target(target, overwrite)
+        _take_name(temporary, target, replaced)
         sync(target.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         if replaced.exists() and not target.exists():
             replaced.rename(target)
         raise
+    _remove_model(replaced)
 
 
 @contextmanager
 def published_file(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` that takes its name when the block ends well; removed when it fails.
 
-    The suffixes stay the same, so that writers which look at them see the right format.
+    The suffixes stay the same, so that writers which look at them see the right format. What a killed process
+    left is removed the next time.
     """
-    temporary = target.with_name(f".writing-{os.getpid()}-{target.name}")
+    begin, end = f".writing-{_host()}-", f"-{target.name}"
+    for name in _names_like(target.parent, begin, end):
+        if not _is_running(name.removeprefix(begin).removesuffix(end)):
+            (target.parent / name).unlink(missing_ok=True)
+    temporary = target.with_name(f"{begin}{os.getpid()}{end}")
     try:
         yield temporary
         sync(temporary)
@@ -89,24 +133,121 @@ def published_file(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def replaced_leftovers(target: Path) -> list[Path]:
+    """Former models of `target` that a save cut short has left under another name, on any host."""
+    return [
+        target.parent / name
+        for name in _names_like(target.parent, f".{target.name}.replaced-", "")
+        if (target.parent / name).is_dir()
+    ]
+
+
+def _held(target: Path) -> str | None:
+    """What `target` holds besides a model, in words; None where it is an empty folder or a model."""
+    if not target.is_dir():
+        return "a file"
+    present = sorted(target.iterdir())
+    listed = _names_of_model(target)
+    if listed is None:
+        foreign = [path.name for path in present]
+        what = "and no manifest.json of a model"
+    else:
+        foreign = [path.name for path in present if path.name not in listed or path.is_dir()]
+        what = "beside the files of the model"
+    if not foreign:
+        return None
+    more = f" and {len(foreign) - NAMES_SHOWN:,} more" if len(foreign) > NAMES_SHOWN else ""
+    return f"{', '.join(foreign[:NAMES_SHOWN])}{more} {what}"
+
+
+def _names_of_model(folder: Path) -> set[str] | None:
+    """The file names in a model's manifest, and the manifest; None where there is none of ours.
+
+    The hashes are left alone: a damaged model may be replaced.
+    """
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or not MANIFEST_KEYS.issubset(content):
+        return None
+    listed = content["files"]
+    return {*listed, MANIFEST} if isinstance(listed, dict) else None
+
+
+def _take_name(temporary: Path, target: Path, replaced: Path) -> None:
+    """Give `temporary` the name `target`; what had it is then called `replaced`."""
+    if not target.exists():
+        temporary.rename(target)
+    elif exchange(temporary, target):
+        temporary.rename(replaced)
+    else:
+        target.rename(replaced)
+        temporary.rename(target)
+
+
+def _remove_model(folder: Path) -> None:
+    """Remove the files of a former model, the manifest last, and the folder if nothing else is in it.
+
+    Whatever a user put there in the last moment stays, and so does what cannot be removed.
+    """
+    listed = _names_of_model(folder) or set()
+    try:
+        for name in sorted(listed - {MANIFEST}):
+            (folder / name).unlink(missing_ok=True)
+        if set(os.listdir(folder)) <= {MANIFEST}:
+            (folder / MANIFEST).unlink(missing_ok=True)
+            folder.rmdir()
+    except OSError:
+        return
+
+
 def _remove_leftovers(target: Path) -> None:
-    """Remove temporary folders of processes that are gone; put a half-replaced bundle back first."""
-    for leftover in target.parent.glob(f".{target.name}.replaced-*"):
-        if not _is_running(leftover) and not target.exists():
-            leftover.rename(target)
-    for pattern in ("writing", "replaced"):
-        for leftover in target.parent.glob(f".{target.name}.{pattern}-*"):
-            if not _is_running(leftover):
-                shutil.rmtree(leftover, ignore_errors=True)
+    """Put a half-replaced model back, then remove what this host's processes that are gone have left."""
+    for former in _abandoned(target, "replaced"):
+        if target.exists():
+            _remove_model(former)
+        else:
+            former.rename(target)
+    for unfinished in _abandoned(target, "writing"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _is_running(leftover: Path) -> bool:
-    process = leftover.name.rpartition("-")[2]
-    if not process.isdigit() or int(process) == os.getpid():
+def _abandoned(target: Path, kind: str) -> list[Path]:
+    """Temporary folders for `target` whose process on this host is gone."""
+    begin = f".{target.name}.{kind}-{_host()}-"
+    return [
+        target.parent / name
+        for name in _names_like(target.parent, begin, "")
+        if not _is_running(name.removeprefix(begin))
+    ]
+
+
+def _temporary_name(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{kind}-{_host()}-{os.getpid()}")
+
+
+def _host() -> str:
+    """This machine's name as part of a file name; process numbers mean nothing on another machine."""
+    return re.sub(r"[^A-Za-z0-9.]", "_", platform.node()) or "host"
+
+
+def _names_like(folder: Path, begin: str, end: str) -> list[str]:
+    """Names that begin and end like this, in order; no patterns, as users' names may hold brackets."""
+    if not folder.is_dir():
+        return []
+    return sorted(name for name in os.listdir(folder) if name.startswith(begin) and name.endswith(end))
+
+
+def _is_running(process: str) -> bool:
+    """Whether the process with this number works on what bears it; what is no number belongs to someone else."""
+    if not process.isdecimal():
+        return True
+    if int(process) == os.getpid():
         return False
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

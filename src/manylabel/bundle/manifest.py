@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manylabel.bundle.files import MANIFEST, sha256_of
+from manylabel.bundle.files import MANIFEST, replaced_leftovers, sha256_of
 from manylabel.errors import BundleError, Finding
 
 FORMAT_VERSION = 1
@@ -34,6 +34,8 @@ class Provenance(_Part):
     versions: dict[str, str]
     encoder_sha256: str
     training: dict[str, str | int | float | None]
+    hardware: dict[str, str] = {}
+    """What the last digits of the weights depend on: device, number format and threads of the training."""
 
 
 class Manifest(_Part):
@@ -50,8 +52,11 @@ class Manifest(_Part):
 
     def to_text(self) -> str:
         """Canonical JSON with a checksum of its own, so that a change in the manifest is found too."""
-        content = self.model_dump(mode="json")
-        return json.dumps({**content, "checksum": _checksum(content)}, indent=2, sort_keys=True) + "\n"
+        return _to_text(self.model_dump(mode="json"))
+
+
+def _to_text(content: dict[str, Any]) -> str:
+    return json.dumps({**content, "checksum": _checksum(content)}, indent=2, sort_keys=True) + "\n"
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -73,10 +78,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        what = "no such folder" if not folder.is_dir() else "no manifest.json, so not a manylabel model"
-        raise BundleError(
-            Finding("B401", str(folder), what, "a folder written by manylabel train", "check the path")
-        )
+        raise BundleError(_no_model(folder))
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         content = json.loads(text)
@@ -87,7 +89,8 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate(content)
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise BundleError(_damaged(path)) from error
-    if stated != _checksum(content) or manifest.to_text() != text:
+    # Compared as read, not as validated, so that fields that came later do not make an older model damaged.
+    if stated != _checksum(content) or _to_text(content) != text:
         raise BundleError(_damaged(path))
     return manifest
 
@@ -125,6 +128,17 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             )
     if findings:
         raise BundleError(*findings)
+
+
+def _no_model(folder: Path) -> Finding:
+    what = "no such folder" if not folder.is_dir() else "no manifest.json, so not a manylabel model"
+    next_step = "check the path"
+    if leftovers := replaced_leftovers(folder):
+        next_step = (
+            f"a save was cut short; the former model is in {leftovers[-1]}: rename it to {folder.name}, "
+            "or save again"
+        )
+    return Finding("B401", str(folder), what, "a folder written by manylabel train", next_step)
 
 
 def _damaged(path: Path) -> Finding:

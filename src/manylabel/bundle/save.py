@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,29 @@ from manylabel.bundle.contents import Bundle
 from manylabel.bundle.manifest import FORMAT_VERSION, Manifest, describe_files
 from manylabel.bundle.model_type import to_saved
 from manylabel.config.load import dump_settings
+from manylabel.errors import Finding, UsageError
 from manylabel.modeling.weights.hugging_face import to_hugging_face
 
 
-def save_bundle(bundle: Bundle, target: Path) -> None:
-    """Publish `bundle` as the folder `target`, replacing what was there; whole or not at all.
+def save_bundle(bundle: Bundle, target: Path, *, overwrite: bool = False) -> None:
+    """Publish `bundle` as the folder `target`; whole or not at all.
 
     The same bundle gives the same bytes. Raises OSError when the disk is full; `target` is then untouched.
+    Raises UsageError when `target` holds something that may not be replaced, after saving the bundle under a
+    free name beside it: what took hours to train is not lost to a folder that appeared in the meantime.
     """
-    with files.published_folder(target) as folder:
+    try:
+        _publish(bundle, target, overwrite)
+    except UsageError as refused:
+        aside = _free_name(target)
+        _publish(bundle, aside, overwrite=False)
+        kept = Finding("U211", str(aside), "the model was saved under this name instead",
+                       next_step="rename the folder as you like")  # fmt: skip
+        raise UsageError(*refused.findings, kept) from refused
+
+
+def _publish(bundle: Bundle, target: Path, overwrite: bool) -> None:
+    with files.published_folder(target, overwrite=overwrite) as folder:
         _write_model(bundle, folder)
         _write_decisions(bundle, folder)
         manifest = Manifest(
@@ -37,6 +52,13 @@ def save_bundle(bundle: Bundle, target: Path) -> None:
             files=describe_files(folder),
         )
         (folder / files.MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
+
+
+def _free_name(target: Path) -> Path:
+    """`model-2`, or the next number that is not taken."""
+    target = target.resolve()
+    names = (target.with_name(f"{target.name}-{number}") for number in count(2))
+    return next(name for name in names if not name.exists())
 
 
 def _write_model(bundle: Bundle, folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from manylabel.config.schema import DataSettings
+from manylabel.config.schema import DataSettings, RunSettings
 
 Source = Annotated[
     Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, also .gz or .zst.", show_default=False)
@@ -79,11 +79,15 @@ def _value(name: str, value: Any) -> Any:  # noqa: ANN401 - str, bool or tuple
     return value.replace("\\t", "\t") if name == "label_separator" else value
 
 
-def settings_from(config: Path | None, overrides: list[str] | None, data: dict[str, Any]) -> Any:  # noqa: ANN401
-    """The settings of a run: the file, then `--set`, then the file flags (RunSettings, imported late)."""
-    import json
-
+def settings_from(
+    config: Path | None,
+    overrides: list[str] | None,
+    data: dict[str, Any],
+    *,
+    typed: dict[str, object] | None = None,
+) -> RunSettings:
+    """The settings of a run: the file, then `--set`, then the flags for files and other flags as `typed`."""
     from manylabel.config.load import load_settings
 
-    flags = [f"data.{name}={json.dumps(value)}" for name, value in data.items()]
-    return load_settings(config, [*(overrides or ()), *flags])
+    flags = {f"data.{name}": value for name, value in data.items()}
+    return load_settings(config, overrides or (), typed={**flags, **(typed or {})})

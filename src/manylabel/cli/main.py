@@ -7,11 +7,13 @@ Only the module of the command that was asked for is imported, so that `manylabe
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -73,31 +75,67 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with a documented exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     debug = "--debug" in arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # A terminal without a letter is no reason to fail.
     try:
-        code = build_app(chosen)(args=arguments, standalone_mode=False)
+        code = _run(arguments)
     except ManylabelError as error:
         code = _report(error, debug=debug)
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; nothing unfinished was left behind.\n")
+        _say("Interrupted; nothing unfinished was left behind.")
         code = INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone (`manylabel ... | head`): not an error, and nothing may be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
         code = _report_system(error, debug=debug)
     except Exception as error:
         code = _report_usage(error, debug=debug)
-    sys.exit(code if isinstance(code, int) else 0)
+    _release(sys.stdout)
+    _release(sys.stderr)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the chosen command, all its output written.
+
+    Typer's own main turns KeyboardInterrupt and BrokenPipeError into exit codes without a word, so it is not used.
+    """
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    command = typer.main.get_command(build_app(chosen))
+    try:
+        with command.make_context("manylabel", arguments) as context:
+            command.invoke(context)
+        code = 0
+    except typer.Exit as ended:
+        code = ended.exit_code
+    sys.stdout.flush()
+    return code
+
+
+def _release(stream: TextIO) -> None:
+    """Flush, and where that fails let the rest go: Python would flush again at its end and fail with 120."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _say(text: str) -> None:
+    """A line on standard error, if somebody reads it."""
+    from manylabel.training.terminal import printable
+
+    with suppress(OSError):
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
 
 
 def _report(error: ManylabelError, *, debug: bool) -> int:
     if debug:
         raise error
     for finding in error.findings:
-        sys.stderr.write(finding.sentence() + "\n")
+        _say(finding.sentence())
     return error.exit_code
 
 
@@ -106,8 +144,8 @@ def _report_system(error: OSError, *, debug: bool) -> int:
     if debug:
         raise error
     place = error.filename or "the output"
-    sys.stderr.write(f"S001 {place}: {error.strerror or error}. Next: free space or choose another place; "
-                     "what was there before is unchanged.\n")  # fmt: skip
+    _say(f"S001 {place}: {error.strerror or error}. Next: free space or choose another place; "
+         "what was there before is unchanged.")  # fmt: skip
     return 1
 
 
@@ -117,11 +155,12 @@ def _report_usage(error: Exception, *, debug: bool) -> int:
     if debug or show is None:
         if debug:
             raise error
-        sys.stderr.write(
+        _say(
             f"S002 manylabel itself failed ({type(error).__name__}). Next: run the command again with --debug and "
-            "report the traceback.\n"
+            "report the traceback."
         )
         return 1
-    show()
+    with suppress(OSError):
+        show()
     code: int = getattr(error, "exit_code", 2)
     return code

@@ -7,7 +7,8 @@ allowed. A resolved copy (`dump_settings`) is saved with every run.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -16,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from manylabel.config.describe import setting_fields, settings_sections, settings_table, value_type
-from manylabel.config.schema import RunSettings
+from manylabel.config.schema import DataSettings, RunSettings
 from manylabel.errors import ConfigError, Finding
 
 MAX_VALUE_SHOWN = 60
@@ -32,21 +33,31 @@ class _Collected:
     findings: list[Finding] = field(default_factory=list)
 
 
-def load_settings(path: Path | None, overrides: Sequence[str] = ()) -> RunSettings:
-    """All settings of a run: the defaults, changed by the file, changed by the overrides in their order.
+def load_settings(
+    path: Path | None, overrides: Sequence[str] = (), *, typed: Mapping[str, object] | None = None
+) -> RunSettings:
+    """All settings of a run: the defaults, changed by the file, the overrides in their order, then `typed`.
 
-    An override is `section.name=value` with the value as in YAML; lists may be written `a,b,c`.
-    Raises ConfigError with one finding for each unknown name and each value that is not allowed.
+    An override is `section.name=value` with the value as in YAML; lists may be written `a,b,c`. `typed` maps
+    `section.name` to a value that is taken as it is. Raises ConfigError with one finding for each unknown name
+    and each value that is not allowed.
     """
     collected = _Collected()
     if path is not None:
         _read_file(path, collected)
     for override in overrides:
         _apply_override(override, collected)
+    for dotted, value in (typed or {}).items():
+        _apply_typed(dotted, value, collected)
     settings = _validate(collected)
     if settings is None or collected.findings:
         raise ConfigError(*collected.findings)
     return settings
+
+
+def load_data_settings(values: Mapping[str, object]) -> DataSettings:
+    """How to read a file, from values by name, for example {"text_column": "body"}; ConfigError as `load_settings`."""
+    return load_settings(None, typed={f"data.{name}": value for name, value in values.items()}).data
 
 
 def dump_settings(settings: RunSettings) -> str:
@@ -137,6 +148,19 @@ def _apply_override(override: str, collected: _Collected) -> None:
             values[name] = _parse(written.strip(), value_type(fields[dotted]))
         except (ValueError, yaml.YAMLError):
             values[name] = written
+        collected.places[dotted] = place
+
+
+def _apply_typed(dotted: str, value: object, collected: _Collected) -> None:
+    """Set one value as it is (a path as text); a name that does not exist becomes a finding."""
+    place = f"setting {_shown(dotted)}"
+    if dotted not in setting_fields():
+        collected.findings.append(_unknown(dotted, place))
+        return
+    section, _, name = dotted.partition(".")
+    values = collected.values.setdefault(section, {})
+    if isinstance(values, dict):  # Else the file's section is wrong and is reported as such.
+        values[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
         collected.places[dotted] = place
 
 

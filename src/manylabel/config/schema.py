@@ -37,8 +37,8 @@ class DataSettings(Settings):
     """What separates the labels in the labels column, for example | or a comma."""
     label_names: str | None = None
     """File with one label name a line; the labels column then holds 0-based ids or these names."""
-    header: bool = True
-    """Whether the first line holds the column names; without, they are column_1, column_2, ..."""
+    header: bool | None = None
+    """Whether line 1 names the columns, else column_1, column_2, ...; by default as in training, else true."""
     encoding: str = "utf-8"
     """Character encoding of a CSV, TSV or JSONL file."""
 

@@ -17,6 +17,11 @@ CHUNK_CHARACTERS = 16 << 20
 """A chunk ends at whichever comes first, so memory stays bounded for long texts too."""
 
 
+NESTED = {b"manylabel": b"nested"}
+"""Field metadata of a column that holds JSON text, of objects or of whole numbers beyond 64 bits. It is no text
+for a model, and a JSONL file gets the values back."""
+
+
 @dataclass(frozen=True, eq=False)
 class Chunk:
     """Good rows in file order; `rows_N[i]` is the 1-based data row of `batch` row i."""

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from manylabel.config.schema import DataSettings
-from manylabel.data.layout import Layout, PredictionColumns, guess_layout
+from manylabel.data.layout import Layout, PredictionColumns, guess_layout, with_stored_header
 from manylabel.data.parquet import plain_schema
-from manylabel.data.problems import Problem, RowProblems
+from manylabel.data.problems import Problem, RowProblems, finding
 from manylabel.data.read import read_rows
 from manylabel.data.targets import LabelledTable, listed_targets, one_hot_targets
 from manylabel.errors import DataError, Finding
@@ -31,6 +31,18 @@ class Loaded:
     corpus: Corpus
     layout: Layout
     warnings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class ReadCorpus:
+    """The rows of a file that could be read, and everything that is wrong with it.
+
+    With an error among the findings the corpus is only to be described (see `to_corpus`).
+    """
+
+    corpus: Corpus
+    layout: Layout
+    findings: tuple[Finding, ...]
 
 
 def load_corpus(
@@ -54,18 +66,35 @@ def load_corpus(
     Raises:
         DataError: with all errors of the file at once.
     """
+    read = read_corpus(path, options, labels=labels, stored=stored)
+    return _loaded(read.corpus, read.layout, read.findings)
+
+
+def read_corpus(
+    path: Path,
+    options: DataSettings,
+    *,
+    labels: LabelSet | None = None,
+    stored: Layout | None = None,
+) -> ReadCorpus:
+    """As `load_corpus`, for callers that also describe a file with errors.
+
+    Raises:
+        DataError: with all errors of the file, when there is nothing to describe: it cannot be read, has no
+            usable row, or its columns cannot be told.
+    """
     path = Path(path)
-    if stored is not None and not stored.header:
-        options = options.model_copy(update={"header": False})
-    rows = read_rows(path, options)
+    rows = read_rows(path, with_stored_header(options, stored))
     if rows.table.num_rows == 0:
         raise DataError(*(rows.findings or (_no_rows(path.name),)))
     try:
         layout = guess_layout(rows.table, options, path.name, labels=labels, stored=stored)
     except DataError as problem:
         raise DataError(*rows.findings, *problem.findings) from problem
-    corpus, findings = to_corpus(rows.table, layout, path.name, labels=labels, rows_N=rows.rows_N)
-    return _loaded(corpus, layout, [*rows.findings, *findings])
+    corpus, findings = to_corpus(
+        rows.table, layout, path.name, labels=labels, rows_N=rows.rows_N, is_named=names_labels(options)
+    )
+    return ReadCorpus(corpus, layout, (*rows.findings, *findings))
 
 
 def load_table(
@@ -81,8 +110,8 @@ def load_table(
     if arrow.num_rows == 0:
         raise DataError(_no_rows(source))
     layout = guess_layout(arrow, options, source, labels=labels, stored=stored)
-    corpus, findings = to_corpus(arrow, layout, source, labels=labels)
-    return _loaded(corpus, layout, findings)
+    corpus, findings = to_corpus(arrow, layout, source, labels=labels, is_named=names_labels(options))
+    return _loaded(corpus, layout, tuple(findings))
 
 
 def to_corpus(
@@ -92,6 +121,7 @@ def to_corpus(
     *,
     labels: LabelSet | None = None,
     rows_N: IntArray | None = None,
+    is_named: bool = False,
 ) -> tuple[Corpus, list[Finding]]:
     """The corpus in `table` and everything that is wrong with it.
 
@@ -101,6 +131,7 @@ def to_corpus(
         source: File name for messages.
         labels: Label order to use; by default the layout's.
         rows_N: 1-based row numbers for messages; by default 1 to N.
+        is_named: Whether the user named the label columns; short wrong labels may then be shown.
 
     Returns:
         Corpus and findings. With an error among the findings the corpus is not to be used: a wrong label
@@ -109,7 +140,7 @@ def to_corpus(
     problems = RowProblems()
     rows_N = np.arange(1, table.num_rows + 1, dtype=np.int64) if rows_N is None else rows_N
     labels = labels or LabelSet(layout.label_names)
-    data = LabelledTable(table, layout, source, rows_N)
+    data = LabelledTable(table, layout, source, rows_N, is_named)
     texts = _texts(data, layout.text_column, problems)
     pairs = None if layout.pair_column is None else _texts(data, layout.pair_column, problems)
     ids = _ids(data, problems)
@@ -149,15 +180,20 @@ def texts_of(
     return found[0], found[1] if len(found) > 1 else None
 
 
-def _loaded(corpus: Corpus, layout: Layout, findings: list[Finding]) -> Loaded:
+def names_labels(options: DataSettings) -> bool:
+    """Whether the user says where the labels are."""
+    return options.label_columns is not None or options.labels_column is not None
+
+
+def _loaded(corpus: Corpus, layout: Layout, findings: tuple[Finding, ...]) -> Loaded:
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise DataError(*errors)
-    return Loaded(corpus, layout, tuple(findings))
+    return Loaded(corpus, layout, findings)
 
 
 def _no_rows(source: str) -> Finding:
-    return Finding(
+    return finding(
         "D104", source, "there are no data rows", "at least one row", "check how the data were written"
     )
 
@@ -167,7 +203,7 @@ def _as_arrow(table: object, source: str) -> pa.Table:
         arrow = _table_of(table)
         if len(set(arrow.column_names)) < len(arrow.column_names):
             raise DataError(
-                Finding("D109", source, "column names occur twice", "different names", "rename them")
+                finding("D109", source, "column names occur twice", "different names", "rename them")
             )
         return arrow.cast(plain_schema(arrow.schema))
     except (pa.ArrowException, AttributeError, TypeError, ValueError) as problem:
@@ -175,7 +211,7 @@ def _as_arrow(table: object, source: str) -> pa.Table:
             "the frame cannot become an Arrow table",
             "use one type a column and text as column names",
         )
-        raise DataError(Finding("D115", source, found, "plain columns", step)) from problem
+        raise DataError(finding("D115", source, found, "plain columns", step)) from problem
 
 
 def _table_of(table: object) -> pa.Table:

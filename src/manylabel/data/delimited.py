@@ -18,7 +18,7 @@ import pyarrow as pa
 from manylabel.data.chunks import CHUNK_CHARACTERS, CHUNK_ROWS, Chunk
 from manylabel.data.dialect import Dialect, RawRow, detect_dialect, split_rows, usual_width
 from manylabel.data.formats import FileFormat
-from manylabel.data.problems import Problem, RowProblems
+from manylabel.data.problems import Problem, RowProblems, finding
 from manylabel.data.text_encoding import is_clean, open_text, suggested_encoding
 from manylabel.errors import DataError, Finding
 
@@ -54,7 +54,7 @@ class DelimitedReader:
         first = next((row for row in self._raw_rows() if row.cells or row.defect), None)
         if first is None:
             found, step = "the file has no rows", "check how it was written"
-            raise DataError(Finding("D104", self.path.name, found, "at least one row", step))
+            raise DataError(finding("D104", self.path.name, found, "at least one row", step))
         if self.header:
             names = self._header_names(first)
         else:
@@ -94,7 +94,7 @@ class DelimitedReader:
         place = f"{self.path.name}, header"
         if first.defect:
             found, step = "a quote in the header is not closed properly", "fix the first line"
-            raise DataError(Finding("D108", place, found, "column names", step))
+            raise DataError(finding("D108", place, found, "column names", step))
         names = [name.strip() or f"column_{index}" for index, name in enumerate(first.cells, start=1)]
         if not all(map(is_clean, names)):
             raise DataError(self._encoding_finding(place))
@@ -105,7 +105,7 @@ class DelimitedReader:
                 f"column names occur twice: {listed}",
                 "rename them, or give --no-header if row 1 is data",
             )
-            raise DataError(Finding("D109", place, found, "a different name for each column", step))
+            raise DataError(finding("D109", place, found, "a different name for each column", step))
         return names
 
     def _width_problem(self, width: int) -> Problem:
@@ -145,7 +145,7 @@ class DelimitedReader:
 
     def _encoding_finding(self, place: str) -> Finding:
         problem = self.encoding_problem(place)
-        return Finding(problem.code, place, problem.found, problem.allowed, problem.next_step)
+        return finding(problem.code, place, problem.found, problem.allowed, problem.next_step)
 
     def encoding_problem(self, place: str) -> Problem:
         """Bytes at `place` that are not valid in the encoding, with the likely encoding."""

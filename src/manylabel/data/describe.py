@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from manylabel.data.duplicates import comparable_texts, contradictory_rows, exact_groups
+from manylabel.data.duplicates import contradictory_rows, exact_groups
+from manylabel.data.pairs import joined
 from manylabel.values import NOT_ANNOTATED, Corpus, IntArray
 
 QUANTILES = (0.50, 0.90, 0.95, 0.99)
@@ -94,7 +95,7 @@ def describe_corpus(corpus: Corpus, token_lengths_N: IntArray | None, max_length
             strict=True,
         )
     )
-    groups_N = exact_groups(comparable_texts(corpus))
+    groups_N = exact_groups(joined(corpus.texts, corpus.pairs))
     return CorpusSummary(
         source=corpus.source,
         rows=len(corpus),

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from datasketch import MinHash, MinHashLSH
 
+from manylabel.data.pairs import joined
 from manylabel.values import BoolArray, Corpus, IntArray
 
 SHINGLE_WORDS = 3
@@ -77,13 +78,6 @@ def text_fingerprints(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def comparable_texts(corpus: Corpus) -> tuple[str, ...]:
-    """The texts of a corpus with their pairs, for comparison."""
-    if corpus.pairs is None:
-        return corpus.texts
-    return tuple(f"{text}\n{pair}" for text, pair in zip(corpus.texts, corpus.pairs, strict=True))
-
-
 def duplicate_groups(texts: Sequence[str], *, similarity: float, seed: int) -> IntArray:
     """A cluster number for each of N texts: equal for exact and near duplicates.
 
@@ -123,7 +117,7 @@ def leak_audit(
     """Which test texts occur exactly or nearly among the training texts.
 
     Args:
-        train_texts: Texts used for training (with `comparable_texts` for pairs).
+        train_texts: Texts used for training (with `pairs.joined` for pairs).
         test_texts: N texts to judge.
         similarity: Jaccard similarity of shingle sets, 0 to 1, that counts as near.
         seed: Seed of MinHash.
@@ -145,7 +139,7 @@ def leak_audit(
 
 def contradictory_rows(corpus: Corpus) -> IntArray:
     """Positions of texts that occur more than once (exactly) with different labels, in order."""
-    groups_N = exact_groups(comparable_texts(corpus))
+    groups_N = exact_groups(joined(corpus.texts, corpus.pairs))
     differs_N = (corpus.targets_NL != corpus.targets_NL[groups_N]).any(axis=1)
     return np.flatnonzero(np.isin(groups_N, groups_N[differs_N]))
 

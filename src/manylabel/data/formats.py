@@ -17,7 +17,8 @@ from typing import BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-from manylabel.errors import DataError, Finding
+from manylabel.data.problems import finding
+from manylabel.errors import DataError
 
 Kind = Literal["csv", "tsv", "jsonl", "parquet"]
 Compression = Literal["gzip", "zstd"] | None
@@ -139,4 +140,4 @@ def _near_names(path: Path) -> str:
 
 
 def _refused(code: str, path: Path, found: str, allowed: str, next_step: str) -> DataError:
-    return DataError(Finding(code, path.name, found, allowed, next_step))
+    return DataError(finding(code, path.name, found, allowed, next_step))

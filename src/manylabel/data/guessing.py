@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manylabel.config.schema import DataSettings
-from manylabel.errors import DataError, Finding
+from manylabel.data.problems import finding
+from manylabel.errors import DataError
 
 USUAL_TEXT = [
     *(
@@ -83,6 +84,11 @@ class Columns:
         """Whether the column holds lists."""
         return bool(pa.types.is_list(self.table.schema.field(name).type))
 
+    def is_scalar(self, name: str) -> bool:
+        """Whether the column holds single values, not lists, objects or nothing at all."""
+        kind = self.table.schema.field(name).type
+        return not (pa.types.is_nested(kind) or pa.types.is_null(kind))
+
     def mean_length(self, name: str) -> float:
         """Mean characters of a text column."""
         mean = pc.mean(pc.utf8_length(self.table[name])).as_py()
@@ -90,7 +96,7 @@ class Columns:
 
     def distinct(self, name: str) -> Counter[str]:
         """How often each value of a scalar column occurs, nulls and empty cells left out."""
-        if self.is_list(name) or pa.types.is_struct(self.table.schema.field(name).type):
+        if pa.types.is_nested(self.table.schema.field(name).type):
             return Counter()
         counts = pc.value_counts(self.table[name])
         pairs = zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)
@@ -124,14 +130,14 @@ def text_column(columns: Columns, taken: set[str]) -> str:
     if not candidates:
         step = "name it with --text-column"
         raise DataError(
-            Finding("D123", columns.source, "no column holds text", "a column with the texts", step)
+            finding("D123", columns.source, "no column holds text", "a column with the texts", step)
         )
     lengths = sorted(((columns.mean_length(name), name) for name in candidates), reverse=True)
     (longest, name), (second, other) = lengths[0], lengths[1]
     if longest == 0 or second > CLEAR_LEAD * longest:
         found = f'the text column cannot be guessed ("{name}" and "{other}" are about as long)'
         step = f'give it, for example --text-column "{name}"'
-        raise DataError(Finding("D123", columns.source, found, ", ".join(columns.names), step))
+        raise DataError(finding("D123", columns.source, found, ", ".join(columns.names), step))
     return name
 
 
@@ -145,7 +151,7 @@ def pair_column(columns: Columns, text: str) -> str | None:
 def usual_id_column(columns: Columns, taken: set[str]) -> str | None:
     """A column named as ids are and mostly unique; the few repeated ids are then reported."""
     for name in columns.by_usual_name(USUAL_IDS):
-        scalar = name not in taken and not columns.is_list(name)
+        scalar = name not in taken and columns.is_scalar(name)
         if scalar and columns.num_distinct(name) * 2 > columns.table.num_rows:
             return name
     return None
@@ -169,7 +175,7 @@ def label_columns(
         return _one_column(columns, options.labels_column, options, names)
     free = [name for name in columns.names if name not in taken]
     if not (names or options.label_separator):
-        one_hot = tuple(name for name in free if name in wanted or _is_one_hot(columns, name))
+        one_hot = tuple(name for name in free if name and (name in wanted or _is_one_hot(columns, name)))
         if one_hot:
             return LabelColumns("one_hot", one_hot, label_columns=one_hot)
     return _one_column(columns, _labels_column(columns, free, set(names)), options, names)
@@ -217,7 +223,7 @@ def _labels_column(columns: Columns, free: list[str], names: set[str]) -> str:
         "the labels cannot be found: no 0/1 columns, no column of lists and no single column of label names"
     )
     step = "give --label-columns a,b,c or --labels-column NAME (and --label-separator)"
-    raise DataError(Finding("D124", columns.source, found, ", ".join(columns.names), step))
+    raise DataError(finding("D124", columns.source, found, ", ".join(columns.names), step))
 
 
 def _holds_only(columns: Columns, name: str, names: set[str]) -> bool:
@@ -252,7 +258,12 @@ def _one_column(columns: Columns, name: str, options: DataSettings, names: tuple
 
 def _list_column(columns: Columns, name: str, names: tuple[str, ...]) -> LabelColumns:
     values = pc.list_flatten(columns.table[name].combine_chunks())
+    if pa.types.is_nested(values.type):
+        found, allowed = f"it holds lists of {values.type}", "lists of label names"
+        step = "give another column with --labels-column"
+        raise DataError(finding("D124", f'{columns.source}, column "{name}"', found, allowed, step))
     labels = {str(value) for value in pc.unique(values).to_pylist() if value is not None}
+    labels = {label for label in labels if label.strip()}
     return _settled(columns.source, "list", name, None, (labels, names))
 
 
@@ -267,7 +278,7 @@ def _settled(
     if not (labels or names):
         step = "check the column, or give another with --labels-column"
         raise DataError(
-            Finding("D124", f'{source}, column "{column}"', "it holds no label", "label names", step)
+            finding("D124", f'{source}, column "{column}"', "it holds no label", "label names", step)
         )
     indices = (
         bool(names) and not labels & set(names) and all(re.fullmatch(r"\d{1,9}", label) for label in labels)
@@ -300,5 +311,5 @@ def _listed(cell: str) -> list[str] | None:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
-            return [str(value) for value in values]
+            return [str(value) for value in values if str(value).strip()]
     return None

@@ -19,14 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from manylabel.data.chunks import CHUNK_CHARACTERS, CHUNK_ROWS, Chunk
+from manylabel.data.chunks import CHUNK_CHARACTERS, CHUNK_ROWS, NESTED, Chunk
 from manylabel.data.formats import FileFormat
-from manylabel.data.problems import Problem, RowProblems
+from manylabel.data.problems import Problem, RowProblems, finding
 from manylabel.data.text_encoding import is_clean, open_text, suggested_encoding
-from manylabel.errors import DataError, Finding
-
-NESTED = {b"manylabel": b"nested"}
-"""Field metadata of a column that holds JSON text of objects; it is no text for a model."""
+from manylabel.errors import DataError
 
 TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),
@@ -40,13 +37,15 @@ TYPES: dict[str, pa.DataType] = {
     "object": pa.string(),
     "null": pa.string(),
 }
+AS_JSON = ("object", "large integer")
+"""Kinds that are kept as their JSON text."""
 FITS = {
-    "number": {"integer"},
+    "number": {"integer", "large integer"},
     "list of texts": {"empty list"},
     "list of integers": {"empty list"},
     "large integer": {"integer"},
 }
-"""Kinds that fit into a column of another kind without loss."""
+"""Kinds that fit into a column of another kind without loss; a whole number only where a float can hold it."""
 
 INT64_LIMIT = 2**63
 
@@ -75,7 +74,7 @@ class JsonLinesReader:
             self._refuse_without_rows()
         return pa.schema(
             [
-                pa.field(name, TYPES[kind], metadata=NESTED if kind == "object" else None)
+                pa.field(name, TYPES[kind], metadata=NESTED if kind in AS_JSON else None)
                 for name, kind in kinds.items()
             ]
         )
@@ -121,7 +120,7 @@ class JsonLinesReader:
                 _parse(line)
             except _BadLine as bad:
                 problems.add(self._line_problem(bad), number)
-        empty = Finding(
+        empty = finding(
             "D104", self.path.name, "the file has no rows", "at least one row", "check how it was written"
         )
         raise DataError(*(problems.findings() or [empty]))
@@ -136,7 +135,11 @@ class JsonLinesReader:
         kind = self._kinds[name]
         place = f'{self.path.name}, column "{name}"'
         found = f"the value is of type {_kind(value)}, in most rows it is of type {kind}"
-        return Problem("D115", place, found, kind, "write all values of the column in one type")
+        step = "write all values of the column in one type"
+        if kind == "number" and isinstance(value, int) and not isinstance(value, bool):
+            found = "a whole number has too many digits for a column of numbers"
+            step = "write all values of the column as text"
+        return Problem("D115", place, found, kind, step)
 
     @cached_property
     def _encoding_step(self) -> str:
@@ -253,10 +256,22 @@ def _column_kind(counter: Counter[str]) -> str:
 
 def _fits(value: object, kind: str) -> bool:
     own = _kind(value)
+    if kind == "number" and own in FITS[kind]:
+        return _is_exact(value)
     return own in (kind, "null") or own in FITS.get(kind, ())
 
 
+def _is_exact(value: object) -> bool:
+    """Whether `value` is a whole number that a float holds exactly; above 2**53 most are not."""
+    try:
+        return isinstance(value, int) and int(float(value)) == value
+    except OverflowError:
+        return False
+
+
 def _stored(value: object, item: pa.Field) -> object:
+    if isinstance(value, int) and pa.types.is_floating(item.type):
+        return float(value)
     if value is None or not pa.types.is_string(item.type) or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)

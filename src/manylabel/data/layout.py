@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,7 +15,8 @@ import pyarrow as pa
 from manylabel.config.schema import DataSettings
 from manylabel.data import guessing
 from manylabel.data.guessing import Columns
-from manylabel.errors import DataError, Finding
+from manylabel.data.problems import finding, near_name
+from manylabel.errors import DataError
 from manylabel.values import LabelSet
 
 Style = Literal["one_hot", "separated", "list"]
@@ -152,7 +152,7 @@ def guess_layout(
         labels_column=found.labels_column,
         separator=found.separator,
         ids_are_indices=found.ids_are_indices,
-        header=options.header,
+        header=options.header is not False,
         ignored_columns=tuple(name for name in table.column_names if name not in used),
         given=given,
     )
@@ -179,17 +179,26 @@ def prediction_columns(
     if needs_pair and pair is None:
         found = "the model was trained on text pairs, and the file has no such second column"
         step = "give it with --pair-column"
-        raise DataError(Finding("D120", source, found, ", ".join(table.column_names), step))
+        raise DataError(finding("D120", source, found, ", ".join(table.column_names), step))
     taken = {text, pair or text}
     identity = options.id_column or guessing.usual_id_column(columns, taken)
     return PredictionColumns(text, pair, identity or guessing.unique_column(columns, taken))
 
 
+def with_stored_header(options: DataSettings, stored: Layout | None) -> DataSettings:
+    """`options` with an open `header` as in `stored`, a model's layout; what the user said stays.
+
+    Called before a file is opened, because what row 1 is decides the names of the columns.
+    """
+    if stored is None or options.header is not None:
+        return options
+    return options.model_copy(update={"header": stored.header})
+
+
 def did_you_mean(name: str, known: tuple[str, ...] | list[str]) -> str:
     """`did you mean "text"?`, or the empty string when nothing is near."""
-    by_fold = {entry.casefold(): entry for entry in known}
-    near = get_close_matches(name.casefold(), list(by_fold), n=1, cutoff=0.6)
-    return f'did you mean "{by_fold[near[0]]}"?' if near else ""
+    near = near_name(name, known)
+    return "" if near is None else f'did you mean "{near}"?'
 
 
 def _named(options: DataSettings) -> set[str]:
@@ -203,13 +212,13 @@ def _check_names(known: list[str], options: DataSettings, source: str) -> None:
     asked = [(flag, name) for field, flag in FLAGS.items() for name in _as_tuple(getattr(options, field))]
     names = [name for _, name in asked]
     findings = [
-        Finding(
+        finding(
             "D125", source, f'the column "{name}" is given twice', "each column once", "remove one of the two"
         )
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
     findings += [
-        Finding(
+        finding(
             "D121",
             source,
             f'there is no column "{name}" ({flag})',
@@ -219,6 +228,9 @@ def _check_names(known: list[str], options: DataSettings, source: str) -> None:
         for flag, name in asked
         if name not in known
     ]
+    if options.label_columns is not None and not all(options.label_columns or [""]):
+        allowed, step = "names of columns, as in --label-columns a,b,c", "name the columns, or leave it out"
+        findings.append(finding("D126", source, "a label column without name is given", allowed, step))
     if findings:
         raise DataError(*findings)
 
@@ -236,7 +248,8 @@ def _with_stored(
     given = tuple(name for name in FLAGS if getattr(options, name) is not None)
     if stored is None:
         return options, given
-    filled: dict[str, object] = {"header": options.header and stored.header}
+    options = with_stored_header(options, stored)
+    filled: dict[str, object] = {}
     has_labels = options.label_columns is not None or options.labels_column is not None
     for name in FLAGS:
         value = _as_tuple(cast("str | tuple[str, ...] | None", getattr(stored, name)))
@@ -271,15 +284,15 @@ def read_label_names(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except FileNotFoundError:
         step = "check the path given with --label-names"
-        raise DataError(Finding("D122", path.name, "no such file", "a text file", step)) from None
+        raise DataError(finding("D122", path.name, "no such file", "a text file", step)) from None
     except (OSError, UnicodeDecodeError) as problem:
         step = "save it as UTF-8, one name a line"
         raise DataError(
-            Finding("D122", path.name, "the file cannot be read as text", "UTF-8", step)
+            finding("D122", path.name, "the file cannot be read as text", "UTF-8", step)
         ) from problem
     names = [line.strip() for line in lines]
     wrong = tuple(row for row, name in enumerate(names, start=1) if not name or name in names[: row - 1])
     if wrong or not names:
         found, allowed = "a label name is empty or occurs twice", "one different name a line"
-        raise DataError(Finding("D122", path.name, found, allowed, "fix the file", wrong))
+        raise DataError(finding("D122", path.name, found, allowed, "fix the file", rows=wrong))
     return tuple(names)

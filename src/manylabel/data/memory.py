@@ -10,8 +10,8 @@ import numpy as np
 from manylabel.data.corpus import Loaded
 from manylabel.data.guessing import order_names
 from manylabel.data.layout import Layout, did_you_mean
-from manylabel.data.problems import Problem, RowProblems, shown_value
-from manylabel.errors import DataError, Finding
+from manylabel.data.problems import Problem, RowProblems, finding, shown_value
+from manylabel.errors import DataError
 from manylabel.values import NOT_ANNOTATED, Corpus, IntArray, LabelSet
 
 SOURCE = "(texts, labels)"
@@ -77,7 +77,7 @@ def corpus_from_memory(
 def _check_texts(texts: Sequence[str], what: str, problems: RowProblems) -> None:
     place = f"{SOURCE}, {what}"
     if isinstance(texts, str):
-        raise DataError(Finding("D142", place, "one text was given", "a list of texts", "put it in a list"))
+        raise DataError(finding("D142", place, "one text was given", "a list of texts", "put it in a list"))
     wrong = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str)]
     problems.extend(Problem("D142", place, "the value is not a text", "str", "convert or remove it"), wrong)
     blank = [row for row, text in enumerate(texts, start=1) if isinstance(text, str) and not text.strip()]
@@ -87,15 +87,15 @@ def _check_texts(texts: Sequence[str], what: str, problems: RowProblems) -> None
 
 def _check_lengths(num_texts: int, columns: dict[str, Any]) -> None:
     if num_texts == 0:
-        raise DataError(Finding("D104", SOURCE, "there are no texts", "at least one", "check the call"))
+        raise DataError(finding("D104", SOURCE, "there are no texts", "at least one", "check the call"))
     if not hasattr(columns["labels"], "__len__"):
         found, allowed = (
             "the labels are neither a matrix nor lists of names",
             "0/1 matrix or list of lists of names",
         )
-        raise DataError(Finding("D152", f"{SOURCE}, labels", found, allowed, "check the call"))
+        raise DataError(finding("D152", f"{SOURCE}, labels", found, allowed, "check the call"))
     findings = [
-        Finding(
+        finding(
             "D144",
             f"{SOURCE}, {name}",
             f"{len(column):,} entries for {num_texts:,} texts",
@@ -122,13 +122,12 @@ def _targets(
         if known
         else _numbered(matrix_NL.shape[1])
     )
-    if len(names) != matrix_NL.shape[1] or len(set(names)) < len(names) or "" in names:
-        found = (
-            f"{len(names)} label names for {matrix_NL.shape[1]} columns, or names that repeat or are empty"
-        )
+    if len(names) != matrix_NL.shape[1]:
+        found = f"{len(names)} label names for {matrix_NL.shape[1]} columns"
         raise DataError(
-            Finding("D144", f"{SOURCE}, label_names", found, "one name a column", "check label_names")
+            finding("D144", f"{SOURCE}, label_names", found, "one name a column", "check label_names")
         )
+    _check_names(names)
     bad_NL = ~np.isin(matrix_NL, (NOT_ANNOTATED, 0, 1))
     allowed, step = "1, 0 or -1 (not annotated)", "correct the values"
     for column in np.flatnonzero(bad_NL.any(axis=0)):
@@ -156,12 +155,18 @@ def _matrix(labels: object) -> IntArray:
             "the labels are neither a matrix nor lists of names",
             "0/1 matrix or list of lists of names",
         )
-        raise DataError(Finding("D152", f"{SOURCE}, labels", found, allowed, "check the call")) from problem
+        raise DataError(finding("D152", f"{SOURCE}, labels", found, allowed, "check the call")) from problem
     if matrix_NL.ndim != 2:
         found = f"the labels have {matrix_NL.ndim} dimension(s)"
         step = "give one column a label; classes 0, 1, 2 must become one 0/1 column each"
-        raise DataError(Finding("D152", f"{SOURCE}, labels", found, "texts x labels", step))
+        raise DataError(finding("D152", f"{SOURCE}, labels", found, "texts x labels", step))
     return matrix_NL
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    if not names or len(set(names)) < len(names) or "" in names:
+        found, allowed = "names repeat or are empty", "a different name for each label"
+        raise DataError(finding("D144", f"{SOURCE}, label_names", found, allowed, "check label_names"))
 
 
 def _numbered(count: int) -> tuple[str, ...]:
@@ -175,11 +180,13 @@ def _from_lists(
     problems: RowProblems,
 ) -> tuple[LabelSet, IntArray]:
     if known is None:
-        found = {name for row in labels for name in row if name}
+        found = {name for row in labels for name in row if name.strip()}
         names = tuple(label_names) if label_names is not None else order_names(found)
+        if label_names is not None:
+            _check_names(names)
         if not names:
             raise DataError(
-                Finding("D124", f"{SOURCE}, labels", "no text has a label", "label names", "check the call")
+                finding("D124", f"{SOURCE}, labels", "no text has a label", "label names", "check the call")
             )
         known = LabelSet(names)
     position = {name: index for index, name in enumerate(known.names)}
@@ -188,9 +195,9 @@ def _from_lists(
         for name in names_of_row:
             if name in position:
                 targets_NL[row, position[name]] = 1
-            else:
+            elif str(name).strip():
                 step = did_you_mean(str(name), known.names) or "correct it"
-                found_name = f"unknown label {shown_value(name)}"
+                found_name = f"unknown label {shown_value(name, known=known.names, is_named=True)}"
                 problems.add(
                     Problem("D154", f"{SOURCE}, labels", found_name, ", ".join(known.names), step), row + 1
                 )

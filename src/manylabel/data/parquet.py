@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,17 +11,21 @@ from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manylabel.data.chunks import CHUNK_ROWS, Chunk, row_numbers
+from manylabel.data.chunks import CHUNK_CHARACTERS, CHUNK_ROWS, Chunk, row_numbers
 from manylabel.data.formats import FileFormat, open_bytes
-from manylabel.data.problems import Problem, RowProblems
-from manylabel.errors import DataError, Finding
+from manylabel.data.problems import Problem, RowProblems, finding
+from manylabel.errors import DataError
+
+BUFFER_BYTES = 1 << 20
+"""Read ahead of a column, instead of a whole row group of it (23.7 MB became 7.5 MB in a file of 19 MB)."""
 
 
 @dataclass(frozen=True)
 class ParquetReader:
-    """One Parquet file; a compressed one (.parquet.gz) is unpacked in memory."""
+    """One Parquet file; a compressed one (.parquet.gz) is unpacked to a temporary file."""
 
     path: Path
     format: FileFormat
@@ -34,14 +39,15 @@ class ParquetReader:
         if repeated:
             listed = ", ".join(f'"{name}"' for name in repeated)
             found, step = f"column names occur twice: {listed}", "rename them"
-            raise DataError(Finding("D109", self.path.name, found, "a different name for each column", step))
+            raise DataError(finding("D109", self.path.name, found, "a different name for each column", step))
         return plain_schema(schema)
 
     def chunks(self, problems: RowProblems) -> Iterator[Chunk]:
         """All good rows in file order; rows with invalid text are noted in `problems` and left out."""
         first = 1
         with self._open() as file:
-            for batch in file.iter_batches(batch_size=CHUNK_ROWS):
+            batches = file.iter_batches(batch_size=_rows_at_once(file.metadata))
+            for batch in (part for whole in batches for part in small_batches(whole)):
                 rows_N = row_numbers(first, batch.num_rows)
                 first += batch.num_rows
                 yield self._checked(plain_batch(batch, self.schema), Chunk(batch, rows_N), problems)
@@ -50,15 +56,18 @@ class ParquetReader:
     def _open(self) -> Iterator[pq.ParquetFile]:
         try:
             if self.format.compression:
-                with open_bytes(self.path, self.format.compression) as stream:
-                    yield pq.ParquetFile(io.BytesIO(stream.read()))
+                with tempfile.TemporaryFile() as unpacked:
+                    with open_bytes(self.path, self.format.compression) as stream:
+                        shutil.copyfileobj(stream, unpacked)
+                    with pq.ParquetFile(unpacked, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+                        yield file
             else:
-                with pq.ParquetFile(self.path) as file:
+                with pq.ParquetFile(self.path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
                     yield file
         except (pa.ArrowException, OSError) as problem:
             found, step = "the file is damaged or not Parquet", "write or copy it again"
             raise DataError(
-                Finding("D116", self.path.name, found, "a complete Parquet file", step)
+                finding("D116", self.path.name, found, "a complete Parquet file", step)
             ) from problem
 
     def _checked(self, batch: pa.RecordBatch, chunk: Chunk, problems: RowProblems) -> Chunk:
@@ -85,6 +94,35 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """`batch` in the types of `schema`."""
     arrays = [column.cast(item.type) for column, item in zip(batch.columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def small_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """`batch` in order in slices of at most CHUNK_CHARACTERS bytes or of one row."""
+    if sum(map(_plain_bytes, batch.columns)) <= CHUNK_CHARACTERS or batch.num_rows <= 1:
+        yield batch
+        return
+    half = batch.num_rows // 2
+    yield from small_batches(batch.slice(0, half))
+    yield from small_batches(batch.slice(half))
+
+
+def _plain_bytes(column: pa.Array) -> int:
+    """Bytes of a column; of categories after each row has its own text."""
+    if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+        return int(column.nbytes)
+    lengths = pc.cast(pc.binary_length(column.dictionary), pa.int64())
+    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """Rows of about CHUNK_CHARACTERS bytes in the row group with the longest rows, by the file's own sizes."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    longest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0.0)
+    return int(min(CHUNK_ROWS, max(1.0, CHUNK_CHARACTERS // max(1.0, longest))))
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

@@ -87,7 +87,7 @@ def open_table(path: Path, options: DataSettings) -> TableStream:
     elif file_format.kind == "jsonl":
         reader = JsonLinesReader(path, file_format, options.encoding)
     else:
-        reader = DelimitedReader(path, file_format, options.encoding, options.header)
+        reader = DelimitedReader(path, file_format, options.encoding, options.header is not False)
     stream = TableStream(path.name, reader)
     _ = stream.schema
     return stream

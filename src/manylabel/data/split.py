@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from iterstrat.ml_stratifiers import IterativeStratification
 
-from manylabel.data.duplicates import Clusters, comparable_texts, duplicate_groups
-from manylabel.errors import ConfigError, Finding
+from manylabel.data.duplicates import Clusters, duplicate_groups
+from manylabel.data.pairs import joined
+from manylabel.data.problems import finding
+from manylabel.errors import ConfigError, DataError, Finding
 from manylabel.values import BoolArray, Corpus, IntArray
 
 PARTS = ("train", "validation", "test")
@@ -67,19 +69,23 @@ def split_corpus(
         seed: Seed of every choice.
 
     Returns:
-        Training is never empty. Where three clusters or more carry a label, each part has one of them.
+        No part that is wanted is empty. Where three clusters or more carry a label, each part has one of them.
 
     Raises:
         ConfigError: the fractions leave less than 5 % for training.
+        DataError: the rows form fewer clusters than there are parts.
     """
     wanted = (1.0 - validation_fraction - test_fraction, validation_fraction, test_fraction)
     if min(wanted[1:]) < 0.0 or wanted[0] < MIN_TRAIN_FRACTION:
         found = f"validation {validation_fraction:g} and test {test_fraction:g} leave too little for training"
         allowed = "fractions of 0 or more that leave at least 0.05"
-        raise ConfigError(Finding("C201", "split", found, allowed, "lower one of the two"))
-    texts = comparable_texts(corpus)
+        raise ConfigError(finding("C211", "split", found, allowed, "lower one of the two"))
+    texts = joined(corpus.texts, corpus.pairs)
     clusters_N = duplicate_groups(texts, similarity=near_duplicate_similarity, seed=seed)
     pieces = _pieces(corpus, with_groups(clusters_N, corpus.groups))
+    parts = [name for name, fraction in zip(PARTS, wanted, strict=True) if fraction > 0.0]
+    if len(pieces.sizes_C) < len(parts):
+        raise DataError(_too_few_clusters(corpus, len(pieces.sizes_C), parts))
     part_C = _assign(pieces, np.asarray(wanted), seed)
     part_N = part_C[pieces.cluster_N]
     indices = [np.flatnonzero(part_N == part) for part in range(len(PARTS))]
@@ -98,6 +104,19 @@ def with_groups(clusters_N: IntArray, groups: Sequence[str] | None) -> IntArray:
         if group:
             clusters.join(row, first_of.setdefault(group, row))
     return clusters.numbers()
+
+
+def _too_few_clusters(corpus: Corpus, count: int, parts: Sequence[str]) -> Finding:
+    """Why the rows cannot be divided, and the ways out."""
+    what, step = "duplicates", "give validation rows of their own with --validation"
+    if corpus.groups is not None:
+        what, step = "duplicates or of one group", f"name a --group-column with more values, or {step}"
+    if len(parts) > 2:
+        step += ", or do without test rows: --set split.test_fraction=0"
+    plural = "" if count == 1 else "s"
+    found = f"the {len(corpus):,} rows form only {count} cluster{plural} of {what}, and no cluster is divided"
+    allowed = f"at least {len(parts)}, one for each of {', '.join(parts)}"
+    return finding("D171", corpus.source, found, allowed, step)
 
 
 def _pieces(corpus: Corpus, clusters_N: IntArray) -> _Pieces:
@@ -193,7 +212,7 @@ def _unjudged(corpus: Corpus, indices: Sequence[IntArray]) -> tuple[tuple[str, s
 def _warnings(corpus: Corpus, unjudged: tuple[tuple[str, str], ...]) -> tuple[Finding, ...]:
     by_part = {part: [name for of, name in unjudged if of == part] for part in PARTS}
     return tuple(
-        Finding(
+        finding(
             "D170",
             f"{corpus.source}, {part} rows",
             "no row carries " + ", ".join(f'"{name}"' for name in names),

@@ -27,6 +27,8 @@ class LabelledTable:
     layout: Layout
     source: str
     rows_N: IntArray
+    is_named: bool = False
+    """Whether the user named the label columns."""
 
 
 def one_hot_targets(data: LabelledTable, labels: LabelSet, problems: RowProblems) -> IntArray:
@@ -99,7 +101,7 @@ def _flags(data: LabelledTable, name: str, problems: RowProblems) -> IntArray:
     for code, value in enumerate(encoded.dictionary.to_pylist()):
         flag = None if value is None else FLAG_VALUES.get(str(value).strip().casefold())
         if flag is None:
-            found = _wrong_flag(value)
+            found = _wrong_flag(value, data.is_named)
             wrong.setdefault(found, []).append(code)
         else:
             flags[code] = flag
@@ -117,10 +119,10 @@ def _flags(data: LabelledTable, name: str, problems: RowProblems) -> IntArray:
     return targets_N
 
 
-def _wrong_flag(value: object) -> str:
+def _wrong_flag(value: object, is_named: bool) -> str:
     if value is None or str(value).strip() == "":
         return "the cell is empty"
-    return f"the value is {shown_value(value)}"
+    return f"the value is {shown_value(value, is_named=is_named)}"
 
 
 def _positions(layout: Layout, labels: LabelSet) -> Mapping[str, int]:
@@ -137,7 +139,9 @@ def _cells(data: LabelledTable, column: str) -> list[list[str] | None]:
     cells: list[list[str] | None]
     if pa.types.is_list(values.type):
         cells = [
-            None if cell is None else [str(label) for label in cell if label is not None]
+            None
+            if cell is None
+            else [str(label) for label in cell if label is not None and str(label).strip()]
             for cell in values.to_pylist()
         ]
     else:
@@ -162,8 +166,9 @@ def _report_unknown(
         f"0 to {len(data.layout.label_names) - 1}" if data.layout.ids_are_indices else ", ".join(labels.names)
     )
     for index, (token, rows) in enumerate(unknown.items()):
-        found = f"unknown label {shown_value(token)}" if index < MAX_KINDS_SHOWN else "other unknown labels"
-        step = "correct the cells, or add the label to the names"
-        if index < MAX_KINDS_SHOWN and not data.layout.ids_are_indices:
-            step = did_you_mean(token, labels.names) or step
+        found, step = "other unknown labels", "correct the cells, or add the label to the names"
+        if index < MAX_KINDS_SHOWN:
+            near = () if data.layout.ids_are_indices else labels.names
+            found = f"unknown label {shown_value(token, known=near, is_named=data.is_named)}"
+            step = did_you_mean(token, near) or step
         problems.extend(Problem("D154", place, found, allowed, step), data.rows_N[rows])

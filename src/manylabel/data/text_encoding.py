@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from manylabel.data.formats import Compression, open_bytes, refuse_binary
-from manylabel.errors import DataError, Finding
+from manylabel.data.problems import finding
+from manylabel.errors import DataError
 
 SAMPLE_BYTES = 1 << 20
 BYTE_ORDER_MARKS = (
@@ -44,7 +45,7 @@ def open_text(path: Path, compression: Compression, encoding: str, newline: str)
         except UnicodeError as problem:
             found = f"the file is not valid {encoding}"
             step = "give the encoding it was written in with --encoding"
-            raise DataError(Finding("D106", path.name, found, f"{encoding} text", step)) from problem
+            raise DataError(finding("D106", path.name, found, f"{encoding} text", step)) from problem
 
 
 def is_clean(text: str) -> bool:
@@ -78,7 +79,7 @@ def _known(path: Path, encoding: str) -> str:
         "".encode(name)
     except (LookupError, ValueError):
         found, step = "the encoding given is not known", "try --encoding utf-8, cp1252, latin-1 or utf-16"
-        raise DataError(Finding("D106", path.name, found, "a Python codec for text", step)) from None
+        raise DataError(finding("D106", path.name, found, "a Python codec for text", step)) from None
     return "utf-8-sig" if name == "utf-8" else name
 
 
@@ -94,4 +95,4 @@ def _refuse_wide(path: Path, encoding: str, start: bytes) -> None:
     if wide:
         found = f"row 1 and all others are {wide.upper()}, not {encoding.removesuffix('-sig')}"
         step = f"give --encoding {wide}, or save the file as UTF-8"
-        raise DataError(Finding("D106", path.name, found, "UTF-8, or the encoding named by --encoding", step))
+        raise DataError(finding("D106", path.name, found, "UTF-8, or the encoding named by --encoding", step))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from manylabel.data.duplicates import contradictory_rows
+from manylabel.data.problems import finding
 from manylabel.errors import Finding
 from manylabel.values import NOT_ANNOTATED, Corpus
 
@@ -15,7 +16,7 @@ MIN_ROWS = 8
 def check_corpus(corpus: Corpus) -> list[Finding]:
     """Everything that makes training impossible (errors) or doubtful (warnings), all at once."""
     if len(corpus) == 0:
-        return [Finding("D160", corpus.source, "there are no rows", "at least 8 rows", "check the file")]
+        return [finding("D160", corpus.source, "there are no rows", "at least 8 rows", "check the file")]
     return [*_too_small(corpus), *_labels(corpus), *_contradictions(corpus)]
 
 
@@ -23,13 +24,13 @@ def _too_small(corpus: Corpus) -> list[Finding]:
     findings = []
     if len(corpus) < MIN_ROWS:
         found, allowed = f"there are only {len(corpus)} rows", f"at least {MIN_ROWS} rows"
-        findings.append(Finding("D160", corpus.source, found, allowed, "add rows"))
+        findings.append(finding("D160", corpus.source, found, allowed, "add rows"))
     if len(set(corpus.texts)) == 1 and len(corpus) > 1:
         found, step = "all texts are the same", "check --text-column"
-        findings.append(Finding("D161", corpus.source, found, "different texts", step))
+        findings.append(finding("D161", corpus.source, found, "different texts", step))
     if not (corpus.targets_NL == 1).any():
         found, step = "no row carries any label", "check the label columns"
-        findings.append(Finding("D162", corpus.source, found, "rows with labels", step))
+        findings.append(finding("D162", corpus.source, found, "rows with labels", step))
     return findings
 
 
@@ -49,7 +50,7 @@ def _labels(corpus: Corpus) -> list[Finding]:
             continue
         code, found, step = problem
         findings.append(
-            Finding(code, place, found, "rows with and rows without it", step, severity="warning")
+            finding(code, place, found, "rows with and rows without it", step, severity="warning")
         )
     return findings
 
@@ -61,4 +62,4 @@ def _contradictions(corpus: Corpus) -> list[Finding]:
     rows = tuple(int(row) for row in np.sort(corpus.rows_N[indices]))
     found, allowed = "equal texts have different labels", "one set of labels a text"
     step = "decide which labels are right"
-    return [Finding("D165", corpus.source, found, allowed, step, rows, severity="warning")]
+    return [finding("D165", corpus.source, found, allowed, step, rows=rows, severity="warning")]

@@ -105,7 +105,11 @@ class Evaluation:
         return {**of_labels, **of_averages, **self.reasons}
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for `json.dumps(..., allow_nan=False)`; undefined metrics are null, with reasons."""
+        """Plain values for `json.dumps(..., allow_nan=False)`; undefined metrics are null, with reasons.
+
+        `excluded_from_macro` counts the labels that a macro average leaves out, `unjudged_thresholds` says why
+        labels decide at the default threshold.
+        """
         content = self._own_json()
         content["baseline"] = None if self.baseline is None else self.baseline._own_json()
         if self.without_seen_rows is not None:
@@ -124,6 +128,14 @@ class Evaluation:
             **{metric: getattr(self, metric) for metric in OF_ALL_ROWS},
             "rows": self.rows,
             "undefined": self.undefined(),
+            "excluded_from_macro": {
+                metric: self.macro.undefined.get(metric, 0) for metric in RANKED_AND_DECIDED
+            },
+            "unjudged_thresholds": {
+                label.name: label.threshold_reason
+                for label in self.labels
+                if label.threshold_reason is not None
+            },
         }
 
     def table_rows(self) -> tuple[tuple[str, int, float | None, float | None, float | None, float], ...]:

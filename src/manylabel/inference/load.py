@@ -27,7 +27,9 @@ def build_predictor(bundle: Bundle, *, precision: Precision) -> Predictor:
     device = choose_device()
     backend = TorchBackend(bundle.classifier.to(device).eval(), dtype=resolve_precision(precision, device))
     budget = bundle.settings.inference.token_budget
-    return Predictor(backend, bundle.tokenizer, bundle.thresholds, token_budget=budget)
+    return Predictor(
+        backend, bundle.tokenizer, bundle.thresholds, token_budget=budget, takes_pairs=bundle.takes_pairs
+    )
 
 
 def load_model(folder: Path | str, *, precision: Precision | None = None) -> LoadedModel:

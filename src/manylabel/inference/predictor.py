@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manylabel.decisions.thresholds import Thresholds
+from manylabel.errors import Finding, UsageError
 from manylabel.inference.backends.base import Backend
 from manylabel.text.buckets import plan_batches
 from manylabel.text.pack import pack
@@ -38,6 +39,8 @@ def score(
         rows.append((indices, backend.logits(pack(encodings, indices))))
         if on_batch:
             on_batch(len(indices))
+    if not rows:
+        return np.zeros((0, 0), np.float32)
     logits_NL = np.concatenate([logits for _, logits in rows])
     result = np.empty_like(logits_NL)
     result[np.concatenate([indices for indices, _ in rows])] = logits_NL
@@ -48,10 +51,17 @@ class Predictor:
     """Texts in, probabilities and decisions out; holds a tokenizer, an engine and thresholds."""
 
     def __init__(
-        self, backend: Backend, tokenizer: TextTokenizer, thresholds: Thresholds, *, token_budget: int
+        self,
+        backend: Backend,
+        tokenizer: TextTokenizer,
+        thresholds: Thresholds,
+        *,
+        token_budget: int,
+        takes_pairs: bool = False,
     ) -> None:
-        """Compose the parts; nothing is loaded or checked here."""
+        """Compose the parts; nothing is loaded or checked here. `takes_pairs` says how the model was trained."""
         self._backend, self._tokenizer, self._token_budget = backend, tokenizer, token_budget
+        self._takes_pairs = takes_pairs
         self._thresholds = thresholds
 
     @property
@@ -61,7 +71,13 @@ class Predictor:
 
     def with_thresholds(self, thresholds: Thresholds) -> Predictor:
         """The same engine and tokenizer with other thresholds."""
-        return Predictor(self._backend, self._tokenizer, thresholds, token_budget=self._token_budget)
+        return Predictor(
+            self._backend,
+            self._tokenizer,
+            thresholds,
+            token_budget=self._token_budget,
+            takes_pairs=self._takes_pairs,
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -82,10 +98,11 @@ class Predictor:
         """Probabilities and decisions of each text, in order; an empty list gives empty arrays.
 
         `pairs` are second texts for models trained on pairs. Texts over the length limit are cut and flagged.
+        Raises UsageError for pairs without such a model or such a model without pairs, TypeError for a text that
+        is no str.
         """
         _require_texts(texts)
-        if pairs is not None and len(pairs) != len(texts):
-            raise ValueError(f"{len(texts)} texts but {len(pairs)} pairs; give one pair a text")
+        self._require_pairs(len(texts), pairs)
         probabilities = [np.zeros((0, len(self.labels)))]
         truncated = [np.zeros(0, np.bool_)]
         for start in range(0, len(texts), TEXTS_PER_PASS):
@@ -103,6 +120,28 @@ class Predictor:
             labels=self.labels,
             truncated_B=np.concatenate(truncated),
         )
+
+    def _require_pairs(self, num_texts: int, pairs: Sequence[str] | None) -> None:
+        """A model of pairs gives plausible nonsense for single texts, and the other way round."""
+        if (pairs is not None) != self._takes_pairs:
+            was = "pairs of texts" if self._takes_pairs else "single texts"
+            found = "texts without their pairs" if self._takes_pairs else "pairs of texts"
+            raise UsageError(
+                Finding(
+                    "U205", "prediction", f"{found}, but the model was trained on {was}", was, f"give {was}"
+                )
+            )
+        if pairs is not None:
+            _require_texts(pairs)
+            if len(pairs) != num_texts:
+                raise UsageError(
+                    Finding(
+                        "U208",
+                        "prediction",
+                        f"{num_texts:,} texts but {len(pairs):,} pairs",
+                        "one pair a text",
+                    )
+                )
 
 
 def _require_texts(texts: Sequence[str]) -> None:

@@ -11,11 +11,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from manylabel.errors import EncoderError, Finding
-from manylabel.modeling.packed import PackedBatch
+from manylabel.modeling.packed import PackedBatch, to_device
+from manylabel.values import Batch
 
 ALLOWED_TYPES = (
     "albert",
@@ -30,7 +32,8 @@ ALLOWED_TYPES = (
     "mpnet",
     "rembert",
 )
-"""Values of `model_type` that are known to give one hidden state a token; each is built by a test."""
+"""Values of `model_type` that are known to give one hidden state a token; each is built by a test. Any other type that
+transformers knows is tried on two texts when it is built."""
 
 DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
 ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
@@ -47,11 +50,17 @@ class TransformersEncoder(nn.Module):
         super().__init__()
         refuse_foreign_code(config)
         self.model, settings = _build(config, dropout, attention_dropout)
+        if not hasattr(settings, "hidden_size") or not hasattr(settings, "max_position_embeddings"):
+            raise EncoderError(
+                _unusable(f"{settings.model_type!r} is no text encoder of fixed width and length")
+            )
         self._hidden_size = int(settings.hidden_size)
         self._max_tokens = _max_tokens(settings)
         self._pad_id = int(settings.pad_token_id or 0)
         self._takes_segments = "token_type_ids" in inspect.signature(self.model.forward).parameters
         self._num_segments = int(getattr(settings, "type_vocab_size", 0) or 0)
+        if settings.model_type not in ALLOWED_TYPES:
+            self._try_out()
 
     @property
     def hidden_size(self) -> int:
@@ -62,6 +71,11 @@ class TransformersEncoder(nn.Module):
     def max_tokens(self) -> int:
         """Longest text in tokens, special tokens included."""
         return self._max_tokens
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the rows of the word embedding."""
+        return int(self.model.config.vocab_size)
 
     @property
     def prefix(self) -> str:
@@ -90,21 +104,51 @@ class TransformersEncoder(nn.Module):
         hidden_BlD: Tensor = self.model(**inputs).last_hidden_state
         return hidden_BlD[:, 0] if first_only else hidden_BlD[batch.texts_T, batch.positions_T]
 
+    @torch.no_grad()
+    def _try_out(self) -> None:
+        """Raise `EncoderError` unless every token's state depends on its whole text, and on no other text."""
+        short, long, changed = [3, 4], [3, 4, 5], [3, 6]
+        self.eval()
+        try:
+            together = self.forward(_batch_of(long, short), first_only=False)
+            alone, other = (self.forward(_batch_of(ids), first_only=False) for ids in (short, changed))
+        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+            raise EncoderError(
+                _unusable(f"it does not read token ids alone ({type(error).__name__})")
+            ) from error
+        if together.shape != (5, self._hidden_size) or not torch.allclose(together[3:], alone, atol=1e-4):
+            raise EncoderError(_unusable("its states are not one a token, or depend on other texts"))
+        if torch.allclose(alone[0], other[0], atol=1e-6):
+            raise EncoderError(_unusable("it reads in one direction only"))
+
+
+def _batch_of(*texts: list[int]) -> PackedBatch:
+    """Token ids as a batch on the CPU."""
+    lengths = [len(text) for text in texts]
+    ids_T = np.array([token for text in texts for token in text], np.int64)
+    positions_T = np.concatenate([np.arange(length) for length in lengths])
+    starts_B1 = np.concatenate([[0], np.cumsum(lengths)])
+    return to_device(Batch(ids_T, np.zeros_like(ids_T), positions_T, starts_B1), "cpu")
+
 
 def refuse_foreign_code(config: Mapping[str, object]) -> None:
-    """Raise `EncoderError` for a configuration that asks for code of its own or an architecture not allowed."""
+    """Raise `EncoderError` for a configuration that asks for code of its own or names no architecture."""
     findings = []
     if config.get("auto_map"):
         findings.append(
             _refusal("E111", "auto_map", "the model wants to run its own code", "models without code")
         )
-    if config.get("model_type") not in ALLOWED_TYPES:
-        named = config.get("model_type")
-        found = f"{named!r} is not known here" if isinstance(named, str) else "no architecture is named"
-        allowed = ", ".join(("bert", "roberta", "xlm-roberta", *ALLOWED_TYPES))
-        findings.append(_refusal("E112", "model_type", found, allowed))
+    if not isinstance(config.get("model_type"), str):
+        findings.append(_unusable("no architecture is named"))
     if findings:
         raise EncoderError(*findings)
+
+
+def _unusable(found: str) -> Finding:
+    tested = ", ".join(("bert", "roberta", "xlm-roberta", *ALLOWED_TYPES))
+    return _refusal(
+        "E112", "model_type", found, f"text encoders that transformers knows; tested are {tested}"
+    )
 
 
 def _refusal(code: str, key: str, found: str, allowed: str) -> Finding:
@@ -125,13 +169,21 @@ def _build(config: Mapping[str, object], dropout: float, attention_dropout: floa
         next_step = "pip install transformers, or --encoder default"
         raise EncoderError(Finding("E113", "transformers", "not installed", next_step=next_step)) from error
     given = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
-    settings = AutoConfig.for_model(str(config["model_type"]), **given)
+    try:
+        settings = AutoConfig.for_model(str(config["model_type"]), **given)
+    except ValueError as error:
+        raise EncoderError(_unusable(f"transformers does not know {config['model_type']!r}")) from error
     for keys, value in ((DROPOUT_KEYS, dropout), (ATTENTION_DROPOUT_KEYS, attention_dropout)):
         for key in keys:
             if hasattr(settings, key):
                 setattr(settings, key, value)
     build: Any = AutoModel.from_config
-    model = build(settings, trust_remote_code=False, dtype=torch.float32)
+    try:
+        model = build(settings, trust_remote_code=False, dtype=torch.float32)
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        raise EncoderError(
+            _unusable(f"{config['model_type']!r} cannot be built ({type(error).__name__})")
+        ) from error
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model, settings

@@ -41,6 +41,10 @@ class Encoder(Protocol):
     def max_tokens(self) -> int:
         """Longest text in tokens, special tokens included."""
 
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the rows of the word embedding."""
+
     def forward(self, batch: PackedBatch, *, first_only: bool) -> Tensor:
         """Hidden states [T, D] of all tokens, or [B, D] of first tokens when `first_only`."""
 
@@ -66,6 +70,11 @@ class PackedEncoder(nn.Module):
     def max_tokens(self) -> int:
         """Longest text in tokens, special tokens included."""
         return self.shape.max_tokens
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the rows of the word embedding."""
+        return self.shape.vocab_size
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Fresh weights N(0, 0.02), biases 0, normalisation 1; for an encoder without a checkpoint."""

@@ -92,6 +92,7 @@ class ClsHead(nn.Module):
 
 def mean_of_texts(hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
     """Mean hidden state of each text [B, D], summed in fp32."""
+    # index_add sums in order on a CPU; on CUDA it uses atomics, so two runs may differ in the last bits there.
     sums_BD = torch.zeros(batch.num_texts, hidden_TD.shape[1], dtype=torch.float32, device=hidden_TD.device)
     sums_BD = sums_BD.index_add(0, batch.texts_T, hidden_TD.float())
     return sums_BD / batch.lengths_B[:, None]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 
-from manylabel.config.schema import Precision
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 def choose_device() -> torch.device:
@@ -22,7 +23,9 @@ def has_fast_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    # Private in torch 2.11 to 2.13; where a version lacks them, fp32 is always right.
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from manylabel.config.load import load_settings
-from manylabel.config.schema import DataSettings, Precision
+from manylabel.config.load import load_data_settings, load_settings
+from manylabel.config.schema import Precision
 from manylabel.inference.load import LoadedModel, load_model
 from manylabel.recipes.corpora import Source
 from manylabel.recipes.evaluate import evaluate_model
@@ -54,7 +53,7 @@ class Model:
 
         `columns` are fields of DataSettings, for example text_column="body". Raises DataError.
         """
-        options = DataSettings(**columns)
+        options = load_data_settings(columns)
         result: dict[str, Any] = evaluate_model(
             self._loaded, source, options=options, observer=SilentObserver()
         ).to_json()

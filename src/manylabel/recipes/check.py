@@ -6,16 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manylabel.config.schema import RunSettings
-from manylabel.data.corpus import to_corpus
+from manylabel.config.schema import RunSettings, SplitSettings
+from manylabel.data.corpus import read_corpus
 from manylabel.data.describe import CorpusSummary, describe_corpus
-from manylabel.data.layout import Layout, guess_layout
-from manylabel.data.read import read_rows
+from manylabel.data.layout import Layout
+from manylabel.data.split import split_corpus
 from manylabel.data.validate import check_corpus
-from manylabel.errors import EncoderError, Finding
+from manylabel.errors import ConfigError, DataError, EncoderError, Finding
+from manylabel.modeling.shape import PACKED_LAYOUTS, from_config
 from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.values import Corpus, IntArray
+
+MAX_ROWS_COMPARED = 20_000
+"""Rows among which near duplicates are looked for, about 0.1 ms each; of more, only equal texts and groups can
+make a split impossible."""
+MAX_LENGTH_WITHOUT_LIMIT = 8192
+"""The largest text.max_length there is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,30 +64,72 @@ class CheckReport:
 
 
 def check_file(path: Path, settings: RunSettings) -> CheckReport:
-    """Read a file and describe it, with every problem of every row.
+    """Read a file and describe it, with every problem of every row and everything training would refuse.
 
-    Raises DataError only when there is nothing to describe: no such file, no rows, no text column.
+    Raises DataError, with all findings, only when there is nothing to describe: no such file, no rows, no text
+    column.
     """
-    rows = read_rows(path, settings.data)
-    layout = guess_layout(rows.table, settings.data, path.name)
-    corpus, findings = to_corpus(rows.table, layout, path.name, rows_N=rows.rows_N)
-    lengths_N, notes = _token_lengths(corpus, settings)
-    summary = describe_corpus(corpus, lengths_N, settings.text.max_length)
-    all_findings = (*rows.findings, *findings, *check_corpus(corpus), *notes)
-    return CheckReport(path.name, layout, summary, all_findings)
+    read = read_corpus(path, settings.data)
+    lengths_N, of_encoder = _token_lengths(read.corpus, settings)
+    summary = describe_corpus(read.corpus, lengths_N, settings.text.max_length)
+    findings = [*read.findings, *check_corpus(read.corpus), *_split_findings(read.corpus, settings.split)]
+    return CheckReport(read.corpus.source, read.layout, summary, (*findings, *of_encoder))
+
+
+def max_length_findings(wanted: int, possible: int) -> list[Finding]:
+    """The error for a `text.max_length` above the `possible` tokens of an encoder, or nothing."""
+    if wanted <= possible:
+        return []
+    allowed = f"8 to {possible} for this encoder"
+    next_step = f"--set text.max_length={possible}"
+    return [Finding("U202", "setting text.max_length", str(wanted), allowed, next_step)]
+
+
+def _split_findings(corpus: Corpus, settings: SplitSettings) -> list[Finding]:
+    """Why the rows cannot be split as wanted, if so."""
+    similarity = settings.near_duplicate_similarity if len(corpus) <= MAX_ROWS_COMPARED else 1.0
+    try:
+        split_corpus(
+            corpus,
+            validation_fraction=settings.validation_fraction,
+            test_fraction=settings.test_fraction,
+            near_duplicate_similarity=similarity,
+            seed=settings.seed,
+        )
+    except (ConfigError, DataError) as error:
+        return list(error.findings)
+    return []
 
 
 def _token_lengths(corpus: Corpus, settings: RunSettings) -> tuple[IntArray | None, list[Finding]]:
-    """Tokens of each text with the encoder's tokenizer; a note when there is no encoder at hand."""
+    """Tokens of each text with the encoder's tokenizer, and why training could not use the encoder so.
+
+    Training needs the encoder, so one that cannot be found is an error, with the command that installs it.
+    """
+    wanted = settings.text.max_length
     try:
         folder = locate_encoder(settings.model.encoder)
+        findings = max_length_findings(wanted, _max_tokens(folder))
         tokenizer = TextTokenizer.from_folder(
-            folder, max_length=settings.text.max_length, normalization=settings.text.normalization
+            folder, max_length=wanted, normalization=settings.text.normalization
         )
     except EncoderError as error:
-        return None, [
-            Finding("D190", finding.place, "token lengths are not shown: " + finding.found,
-                    next_step=finding.next_step, severity="warning")
-            for finding in error.findings
-        ]  # fmt: skip
-    return tokenizer.token_lengths(corpus.texts, corpus.pairs), []
+        return None, list(error.findings)
+    return tokenizer.token_lengths(corpus.texts, corpus.pairs), findings
+
+
+def _max_tokens(folder: Path) -> int:
+    """Longest text of an encoder in tokens, by its config.json."""
+    # These import torch, which takes longer than reading most files.
+    from manylabel.modeling.auto_encoder import FIRST_POSITION_AFTER_PADDING
+    from manylabel.modeling.weights.hugging_face import read_config
+
+    config = read_config(folder)
+    if config.get("model_type") in PACKED_LAYOUTS:
+        return from_config(config).max_tokens
+    positions, pad_id = config.get("max_position_embeddings"), config.get("pad_token_id")
+    if not isinstance(positions, int):
+        return MAX_LENGTH_WITHOUT_LIMIT
+    if config.get("model_type") in FIRST_POSITION_AFTER_PADDING and isinstance(pad_id, int):
+        return positions - pad_id - 1
+    return positions

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from manylabel.bundle.contents import joined
 from manylabel.config.schema import DataSettings, RunSettings
 from manylabel.data.corpus import Loaded, load_corpus, load_table
 from manylabel.data.duplicates import LeakAudit, leak_audit
 from manylabel.data.layout import Layout
 from manylabel.data.memory import corpus_from_memory
+from manylabel.data.pairs import joined
 from manylabel.data.split import split_corpus
 from manylabel.data.validate import check_corpus
 from manylabel.errors import DataError, Finding

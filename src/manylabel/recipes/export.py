@@ -14,11 +14,12 @@ from manylabel.modeling.weights.hugging_face import loads_in_transformers
 TRANSFORMERS_FILES = (files.CONFIG, files.WEIGHTS, files.TOKENIZER, files.TOKENIZER_CONFIG)
 
 
-def export_to_transformers(model: Path, out: Path, *, overwrite: bool = False) -> None:
-    """Write the four files that AutoModelForSequenceClassification reads, after verifying the model.
+def export_to_transformers(model: Path, out: Path) -> None:
+    """Write the four files that AutoModelForSequenceClassification reads as the new folder `out`, after verifying.
 
-    Raises UsageError when transformers cannot represent the model, or `out` exists and `overwrite` is not set.
+    Raises UsageError when transformers cannot represent the model, `out` exists or lies in the model's folder.
     """
+    _check_out(model, out)
     bundle = load_model(model).bundle
     if not loads_in_transformers(bundle.encoder_config, bundle.settings.model.head):
         raise UsageError(
@@ -30,16 +31,18 @@ def export_to_transformers(model: Path, out: Path, *, overwrite: bool = False) -
                 "train again with --set model.head=cls, or load it with manylabel.load",
             )
         )
-    if out.exists() and not overwrite:
-        raise UsageError(
-            Finding(
-                "U201",
-                str(out),
-                "it exists already",
-                "a new name",
-                "choose another --out, or add --overwrite",
-            )
-        )
-    with published_folder(out) as folder:
+    with published_folder(out, overwrite=False) as folder:
         for name in TRANSFORMERS_FILES:
             shutil.copyfile(model / name, folder / name)
+
+
+def _check_out(model: Path, out: Path) -> None:
+    """An export never replaces anything, least of all the model it is made from."""
+    place, source = out.resolve(), model.resolve()
+    if source in (place, *place.parents):
+        found = "the model's own folder" if place == source else "in the model's own folder"
+        raise UsageError(Finding("U210", str(out), found, "another folder", "choose another --out"))
+    if out.exists():
+        raise UsageError(
+            Finding("U201", str(out), "it exists already", "a new name", "choose another --out, or remove it")
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -29,7 +30,7 @@ def validation_score(
 ) -> Callable[[], float | None]:
     """A function that gives the macro average precision on the validation rows, tokenised once.
 
-    None where no label can be judged or a logit is not finite. Average precision depends on no threshold, so
+    None where no label can be judged, NaN where a logit is not finite. Average precision depends on no threshold, so
     a model is never chosen by the accident of a cut at 0.5.
     """
     encodings = tokenizer.encode(validation.texts, validation.pairs)
@@ -37,7 +38,7 @@ def validation_score(
     def validate() -> float | None:
         logits_NL = score(backend, encodings, token_budget=settings.inference.token_budget)
         if not np.isfinite(logits_NL).all():
-            return None
+            return math.nan
         return macro_average_precision(validation.targets_NL, sigmoid(logits_NL)).value
 
     return validate

@@ -6,6 +6,7 @@ Memory holds one chunk of rows, whatever the file's size. The output appears und
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,16 +14,25 @@ import pyarrow as pa
 from manylabel.bundle.files import published_file
 from manylabel.config.schema import DataSettings
 from manylabel.data.corpus import texts_of
-from manylabel.data.layout import prediction_columns
-from manylabel.data.read import open_table
+from manylabel.data.formats import format_of_name
+from manylabel.data.layout import Layout, PredictionColumns, prediction_columns, with_stored_header
+from manylabel.data.read import TableStream, open_table
 from manylabel.data.write import open_writer
+from manylabel.errors import DataError, Finding, UsageError
 from manylabel.inference.load import LoadedModel
 from manylabel.values import Predictions
 
 PROBABILITY_PREFIX = "p_"
 LABELS_COLUMN = "labels"
 SUFFIX_WHEN_TAKEN = "_predicted"
-LABEL_JOINER = "|"
+
+
+@dataclass(frozen=True)
+class PredictedFile:
+    """How many rows were written, and how many texts were longer than the model reads and were cut."""
+
+    rows: int
+    truncated: int
 
 
 def predict_file(
@@ -33,37 +43,81 @@ def predict_file(
     options: DataSettings,
     keep_text: bool = True,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
-    """Write the rows of `source` with one probability column a label and the decided labels; the number of rows.
+) -> PredictedFile:
+    """Write the rows of `source` with one probability column a label and the decided labels.
 
     Order and input columns are kept (the text only with `keep_text`). `on_progress` hears rows done and rows in
-    all. Raises DataError with every unusable row before anything is predicted.
+    all. Raises UsageError for an output that cannot be written, DataError with every unusable row, both before
+    anything is predicted.
     """
+    _check_target(target)
     stored = model.bundle.layout
-    if not stored.header:
-        options = options.model_copy(update={"header": False})
+    options = with_stored_header(options, stored)
     stream = open_table(source, options)
-    num_rows = stream.check()
-    done, columns = 0, None
+    columns, num_rows = _check_rows(stream, options, stored)
+    done = truncated = 0
     with published_file(target) as temporary, open_writer(temporary, target) as writer:
         for batch in stream:
             chunk = pa.Table.from_batches([batch])
-            columns = columns or prediction_columns(chunk, options, source.name, stored=stored)
             texts, pairs = texts_of(chunk, columns, source=source.name, first_row=done + 1)
             first = done
 
-            def tell(texts_done: int, first: int = first) -> None:
+            def tell(texts_done: int) -> None:
                 nonlocal done
-                done = min(done + texts_done, num_rows)
+                done += texts_done
                 on_progress(done, num_rows)
 
             predictions = model.predictor.predict(texts, pairs, on_batch=tell)
             done = first + len(texts)
+            truncated += int(predictions.truncated_B.sum())
             hidden = () if keep_text else tuple(name for name in (columns.text, columns.pair) if name)
-            writer.write(
-                _with_predictions(chunk.drop_columns(list(hidden)), predictions, stream.column_names)
-            )
-    return num_rows
+            kept = chunk.drop_columns(list(hidden))
+            writer.write(_with_predictions(kept, predictions, stream.column_names))
+    return PredictedFile(num_rows, truncated)
+
+
+def _check_target(target: Path) -> None:
+    """An output that cannot be written is found before the first prediction, not after the last."""
+    try:
+        format_of_name(target)
+    except DataError as error:
+        raise UsageError(*error.findings) from error
+    if target.is_dir() or not target.parent.is_dir():
+        found = "it is a folder" if target.is_dir() else "its folder does not exist"
+        raise UsageError(
+            Finding("U209", str(target), found, "a file in an existing folder", "choose another --output")
+        )
+
+
+def _check_rows(stream: TableStream, options: DataSettings, stored: Layout) -> tuple[PredictionColumns, int]:
+    """Read the file once without predicting: the columns, the number of rows, or every problem at once."""
+    findings: list[Finding] = []
+    columns, num_rows = None, 0
+    try:
+        for batch in stream:
+            chunk = pa.Table.from_batches([batch])
+            columns = columns or prediction_columns(chunk, options, stream.source, stored=stored)
+            findings += _text_findings(chunk, columns, source=stream.source, first_row=num_rows + 1)
+            num_rows += chunk.num_rows
+    except DataError as error:
+        findings += error.findings
+    if findings:
+        raise DataError(*findings)
+    if columns is None:
+        raise DataError(
+            Finding("D104", stream.source, "there are no data rows", "at least one row", "check the file")
+        )
+    return columns, num_rows
+
+
+def _text_findings(
+    chunk: pa.Table, columns: PredictionColumns, *, source: str, first_row: int
+) -> tuple[Finding, ...]:
+    try:
+        texts_of(chunk, columns, source=source, first_row=first_row)
+    except DataError as error:
+        return error.findings
+    return ()
 
 
 def _with_predictions(chunk: pa.Table, predictions: Predictions, taken: Iterable[str]) -> pa.Table:

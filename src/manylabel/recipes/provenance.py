@@ -7,9 +7,13 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from manylabel import __version__
 from manylabel.bundle.files import sha256_of
 from manylabel.bundle.manifest import Provenance
+from manylabel.config.schema import RunSettings
+from manylabel.modeling.precision import choose_device, resolve_precision
 from manylabel.recipes.corpora import Corpora
 from manylabel.training.loop import Outcome
 from manylabel.values import Corpus
@@ -17,8 +21,14 @@ from manylabel.values import Corpus
 LIBRARIES = ("torch", "tokenizers", "safetensors", "scikit-learn", "numpy", "pyarrow")
 
 
-def describe_run(corpora: Corpora, outcome: Outcome, encoder_folder: Path) -> Provenance:
-    """Data with fingerprints, versions, the encoder's weights, the course of training."""
+def describe_run(
+    corpora: Corpora, outcome: Outcome, encoder_folder: Path, settings: RunSettings
+) -> Provenance:
+    """Data with fingerprints, versions, the encoder's weights, the course of training.
+
+    Equal bytes are promised for equal data, settings, versions and hardware facts named here.
+    """
+    device = choose_device()
     parts = {"train": corpora.train, "validation": corpora.validation, "test": corpora.test}
     return Provenance(
         data={
@@ -30,6 +40,11 @@ def describe_run(corpora: Corpora, outcome: Outcome, encoder_folder: Path) -> Pr
             "manylabel": __version__,
             "python": platform.python_version(),
             **{library: version(library) for library in LIBRARIES},
+        },
+        hardware={
+            "device": device.type,
+            "training precision": str(resolve_precision(settings.training.precision, device))[6:],
+            "threads": str(torch.get_num_threads()),
         },
         encoder_sha256=encoder_fingerprint(encoder_folder),
         training={

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from manylabel.bundle.contents import Bundle
+from manylabel.bundle.files import check_target
 from manylabel.bundle.probes import Probes
 from manylabel.bundle.save import save_bundle
 from manylabel.config.schema import Precision, RunSettings, TrainingSettings
 from manylabel.data.duplicates import text_fingerprints
-from manylabel.errors import Finding, TrainingError, UsageError
+from manylabel.errors import EncoderError, Finding, TrainingError, UsageError
 from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.inference.predictor import Predictor
 from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.precision import choose_device, resolve_precision
-from manylabel.modeling.weights.hugging_face import load_pretrained, read_config
+from manylabel.modeling.weights.hugging_face import has_pooler, load_pretrained, read_config
 from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.recipes.corpora import Corpora, Source, all_texts, gather_corpora
 from manylabel.recipes.evaluate import evaluate_rows
@@ -30,6 +31,7 @@ from manylabel.training.head_start import start_head
 from manylabel.training.loop import Outcome, Rates, Trainer, TrainingData
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import Observer
+from manylabel.values import Encodings
 
 RATE_BY_WIDTH = ((384, 2e-4), (512, 1e-4))
 """Peak rate up to a hidden width; small encoders bear larger steps. 2e-4 was the best of the rates tried with the
@@ -64,21 +66,18 @@ def train_model(
     Raises DataError or EncoderError before training, TrainingError after saving the last good weights when a
     loss was not finite, UsageError when `out` exists and `overwrite` is not set.
     """
-    _refuse_existing(out, overwrite)
-    corpora = gather_corpora(source, validation, test, settings=settings, observer=observer)
+    check_target(out, overwrite)
     encoder_folder = locate_encoder(settings.model.encoder)
+    corpora = gather_corpora(source, validation, test, settings=settings, observer=observer)
     classifier = _new_classifier(encoder_folder, len(corpora.train.labels), settings)
     tokenizer = _tokenizer(encoder_folder, classifier, settings)
     observer.stage("Tokenising")
     encodings = tokenizer.encode(corpora.train.texts, corpora.train.pairs)
-    observer.stage(f"  {encodings.lengths_N.sum():,} tokens; {encodings.truncated_N.mean():.1%} of the texts are "
-                   f"longer than {tokenizer.max_length} tokens and were cut")  # fmt: skip
+    _tell_tokens(encodings, tokenizer.max_length, observer)
     data = TrainingData(encodings, corpora.train.targets_NL, corpora.train.ids)
     if should_stop():
         raise KeyboardInterrupt
-    start_head(
-        classifier, data, seed=settings.training.seed, keep_pooler=not is_sentence_encoder(encoder_folder)
-    )
+    start_head(classifier, data, seed=settings.training.seed, keep_pooler=has_trained_pooler(encoder_folder))
     outcome = _fit(
         classifier, data, corpora, tokenizer, settings=settings, observer=observer, should_stop=should_stop
     )
@@ -89,7 +88,9 @@ def train_model(
     observer.stage("Training the baseline (TF-IDF + logistic regression)")
     baseline = fit_baseline_beside(corpora, settings)
     evaluation = None
-    if corpora.test is not None:
+    if outcome.ending == "interrupted":
+        observer.stage("Interrupted: saving now, the test rows are left for manylabel evaluate")
+    elif corpora.test is not None:
         observer.stage(f"Evaluating on {len(corpora.test):,} test rows")
         evaluation = evaluate_rows(predictor, baseline, corpora.test, seen_N=corpora.seen_test_rows).to_json()
     exact = _predictor(classifier, tokenizer, corpora, settings, precision="fp32")
@@ -101,14 +102,14 @@ def train_model(
         thresholds=predictor.thresholds,
         layout=corpora.layout,
         settings=settings,
-        provenance=describe_run(corpora, outcome, encoder_folder),
+        provenance=describe_run(corpora, outcome, encoder_folder, settings),
         seen_texts=np.unique(text_fingerprints([*all_texts(corpora.train), *all_texts(corpora.validation)])),
         baseline=baseline,
         evaluation=evaluation,
         probes=Probes.record(exact.probabilities, predictor.labels, takes_pairs=takes_pairs),
     )
     observer.stage(f"Saving {out}")
-    save_bundle(bundle, out)
+    save_bundle(bundle, out, overwrite=overwrite)
     if outcome.ending == "non-finite loss":
         raise TrainingError(_non_finite(outcome, out))
     return TrainReport(out, outcome, evaluation)
@@ -121,22 +122,17 @@ def choose_rates(settings: TrainingSettings, width: int) -> Rates:
     return Rates(encoder, settings.head_learning_rate or min(encoder * HEAD_FACTOR, 1.0))
 
 
-def is_sentence_encoder(folder: Path) -> bool:
-    """Whether the folder is laid out by sentence-transformers, whose training leaves BERT's pooler untouched."""
-    return (folder / "modules.json").is_file()
+def _tell_tokens(encodings: Encodings, max_length: int, observer: Observer) -> None:
+    cut = f"{encodings.truncated_N.mean():.1%} of the texts are longer than {max_length} tokens and were cut"
+    observer.stage(f"  {encodings.lengths_N.sum():,} tokens; {cut}")
 
 
-def _refuse_existing(out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise UsageError(
-            Finding(
-                "U201",
-                str(out),
-                "it exists already",
-                "a new name",
-                "choose another --out, or add --overwrite",
-            )
-        )
+def has_trained_pooler(folder: Path) -> bool:
+    """Whether the checkpoint brings a pooler that something was trained through.
+
+    sentence-transformers' folders (modules.json) carry BERT's pooler but pool otherwise, so theirs was never trained.
+    """
+    return has_pooler(folder) and not (folder / "modules.json").is_file()
 
 
 def _new_classifier(folder: Path, num_labels: int, settings: RunSettings) -> Classifier:
@@ -160,7 +156,15 @@ def _tokenizer(folder: Path, classifier: Classifier, settings: RunSettings) -> T
             Finding("U202", "setting text.max_length", str(wanted), f"8 to {possible} for this encoder",
                     f"--set text.max_length={possible}")
         )  # fmt: skip
-    return TextTokenizer.from_folder(folder, max_length=wanted, normalization=settings.text.normalization)
+    tokenizer = TextTokenizer.from_folder(
+        folder, max_length=wanted, normalization=settings.text.normalization
+    )
+    if tokenizer.vocabulary_size > classifier.encoder.vocabulary_size:
+        found = f"token ids up to {tokenizer.vocabulary_size - 1:,}"
+        allowed = f"below {classifier.encoder.vocabulary_size:,}, as the encoder's embeddings"
+        step = "use the tokenizer the encoder was trained with, or --encoder default"
+        raise EncoderError(Finding("E304", f"tokenizer in {folder}", found, allowed, step))
+    return tokenizer
 
 
 def _predictor(
@@ -175,7 +179,13 @@ def _predictor(
     dtype = resolve_precision(precision, next(classifier.parameters()).device)
     thresholds = default_thresholds(corpora.train.labels.names, settings.decisions)
     backend = TorchBackend(classifier, dtype=dtype)
-    return Predictor(backend, tokenizer, thresholds, token_budget=settings.inference.token_budget)
+    return Predictor(
+        backend,
+        tokenizer,
+        thresholds,
+        token_budget=settings.inference.token_budget,
+        takes_pairs=corpora.layout.pair_column is not None,
+    )
 
 
 def _fit(

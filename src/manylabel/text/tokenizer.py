@@ -8,11 +8,13 @@ when 256 tokens are asked for, because truncation comes after tokenising.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import AddedToken, Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from manylabel.errors import EncoderError, Finding
@@ -22,7 +24,9 @@ CHARACTERS_PER_TOKEN = 64
 """Characters read per allowed token. English needs 4 to 5; 64 leaves room for long words and runs of spaces, and
 keeps a 10 MB text under 50 ms at 512 tokens."""
 TEXTS_PER_CALL = 8192
-"""Texts handed to the library at once, so that its objects never hold a whole corpus."""
+CHARACTERS_PER_CALL = 1 << 21
+"""Texts and characters handed to the library at once, whichever comes first. Its objects hold what was cut off
+too, in about 100 bytes a token; only ids and flags outlive a call."""
 SPECIAL_TOKENS = (
     {
         "pad_token": "[PAD]",
@@ -72,8 +76,8 @@ class TextTokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """V, added tokens included."""
-        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+        """V, the rows an embedding table needs: the highest id, added tokens included, and one."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """Token ids of each text (with its pair), special tokens added, cut to `max_length`.
@@ -81,59 +85,44 @@ class TextTokenizer:
         Never fails on the content of a text: lone surrogates become U+FFFD, an empty text its special tokens.
         """
         limit = self.max_length * CHARACTERS_PER_TOKEN
-        ids: list[np.ndarray] = []
-        segments: list[np.ndarray] = []
-        lengths: list[int] = []
-        truncated: list[bool] = []
-        for start in range(0, len(texts), TEXTS_PER_CALL):
-            chunk = texts[start : start + TEXTS_PER_CALL]
-            pair_chunk = pairs[start : start + TEXTS_PER_CALL] if pairs is not None else None
-            encoded = self._encode_chunk(chunk, pair_chunk, limit)
-            lengths += [len(encoding) for encoding in encoded]
-            truncated += [bool(encoding.overflowing) for encoding in encoded]
-            ids += [np.array(encoding.ids, np.int32) for encoding in encoded]
-            segments += [np.array(encoding.type_ids, np.uint8) for encoding in encoded]
+        parts = [_compact(encoded) for encoded in self._encoded_chunks(texts, pairs, limit)]
+        lengths_N = _concatenated([part.lengths_N for part in parts], np.int64)
         cut = [
             len(text) > limit or (pairs is not None and len(pairs[index]) > limit)
             for index, text in enumerate(texts)
         ]
         return Encodings(
-            ids_T=np.concatenate(ids) if ids else np.zeros(0, np.int32),
-            segments_T=np.concatenate(segments) if segments else np.zeros(0, np.uint8),
-            offsets_N1=np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(lengths, np.int64))]),
-            truncated_N=np.array(truncated, np.bool_) | np.array(cut, np.bool_),
+            ids_T=_concatenated([part.ids_T for part in parts], np.int32),
+            segments_T=_concatenated([part.segments_T for part in parts], np.uint8),
+            offsets_N1=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_N)]),
+            truncated_N=_concatenated([part.truncated_N for part in parts], np.bool_)
+            | np.array(cut, np.bool_),
         )
-
-    def _encode_chunk(self, texts: Sequence[str], pairs: Sequence[str] | None, limit: int) -> list[Encoding]:
-        clean = [make_encodable(text[:limit]) for text in texts]
-        if pairs is None:
-            return self._tokenizer.encode_batch_fast(clean)
-        clean_pairs = [make_encodable(pair[:limit]) for pair in pairs]
-        return self._tokenizer.encode_batch_fast(list(zip(clean, clean_pairs, strict=True)))
 
     def token_lengths(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Tokens each text would have without the length limit (int64), for reports.
 
         Texts are still read only up to a fixed number of characters, so a huge text counts as very long.
         """
+        limit = 4 * self.max_length * CHARACTERS_PER_TOKEN
         self._tokenizer.no_truncation()
         try:
-            limit = 4 * self.max_length * CHARACTERS_PER_TOKEN
-            chunks = range(0, len(texts), TEXTS_PER_CALL)
-            return np.array(
-                [
-                    len(encoding)
-                    for start in chunks
-                    for encoding in self._encode_chunk(
-                        texts[start : start + TEXTS_PER_CALL],
-                        pairs[start : start + TEXTS_PER_CALL] if pairs is not None else None,
-                        limit,
-                    )
-                ],
-                np.int64,
-            )
+            chunks = self._encoded_chunks(texts, pairs, limit)
+            return np.array([length for encoded in chunks for length in map(len, encoded)], np.int64)
         finally:
             self._tokenizer.enable_truncation(self.max_length, strategy="longest_first")
+
+    def _encoded_chunks(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, limit: int
+    ) -> Iterator[list[Encoding]]:
+        """The library's objects for one bounded call after the other; each text is read up to `limit`."""
+        for start, stop in call_bounds(texts, pairs, limit):
+            clean = [make_encodable(text[:limit]) for text in texts[start:stop]]
+            if pairs is None:
+                yield self._tokenizer.encode_batch_fast(clean)
+            else:
+                clean_pairs = [make_encodable(pair[:limit]) for pair in pairs[start:stop]]
+                yield self._tokenizer.encode_batch_fast(list(zip(clean, clean_pairs, strict=True)))
 
     def transformers_config(self) -> dict[str, Any]:
         """A tokenizer_config.json with which transformers tokenises as this class does, typed special tokens inert."""
@@ -163,6 +152,46 @@ class TextTokenizer:
         document["truncation"] = None
         document["padding"] = None
         return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def call_bounds(texts: Sequence[str], pairs: Sequence[str] | None, limit: int) -> Iterator[tuple[int, int]]:
+    """Start and stop of consecutive calls: TEXTS_PER_CALL texts or CHARACTERS_PER_CALL characters at most.
+
+    A text counts with at most `limit` characters, its pair likewise; a call has at least one text.
+    """
+    start = characters = 0
+    for index, text in enumerate(texts):
+        own = min(len(text), limit) + (min(len(pairs[index]), limit) if pairs is not None else 0)
+        if index > start and (index - start >= TEXTS_PER_CALL or characters + own > CHARACTERS_PER_CALL):
+            yield start, index
+            start, characters = index, 0
+        characters += own
+    if start < len(texts):
+        yield start, len(texts)
+
+
+@dataclass(frozen=True, eq=False)
+class _CompactCall:
+    """What is kept of one call: ids and segments of its texts one after the other, lengths and flags."""
+
+    ids_T: np.ndarray
+    segments_T: np.ndarray
+    lengths_N: np.ndarray
+    truncated_N: np.ndarray
+
+
+def _compact(encoded: list[Encoding]) -> _CompactCall:
+    ids = [np.array(encoding.ids, np.int32) for encoding in encoded]
+    return _CompactCall(
+        ids_T=_concatenated(ids, np.int32),
+        segments_T=_concatenated([np.array(encoding.type_ids, np.uint8) for encoding in encoded], np.uint8),
+        lengths_N=np.array([len(part) for part in ids], np.int64),
+        truncated_N=np.array([bool(encoding.overflowing) for encoding in encoded], np.bool_),
+    )
+
+
+def _concatenated(parts: Sequence[np.ndarray], dtype: npt.DTypeLike) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 
 def make_encodable(text: str) -> str:
@@ -196,13 +225,31 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
 
 def _tokenizer_options(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer_config.json"
-    options: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return options
+    try:
+        options = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise EncoderError(
+            Finding("E304", str(path), "not valid JSON", "one JSON object", "copy the file again")
+        ) from error
+    return options if isinstance(options, dict) else {}
+
+
+def _read_vocabulary(path: Path) -> list[str]:
+    """One token a line. Only line feeds end a line: some vocabularies hold U+0085 or U+2028 as a token."""
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise EncoderError(
+            Finding("E303", str(path), "not UTF-8", "a WordPiece vocabulary of BERT", "copy the file again")
+        ) from error
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
 
 
 def _word_piece(vocabulary: Path, options: dict[str, Any]) -> Tokenizer:
     """BERT's WordPiece as in the original release: 100 characters a word at most, [CLS] text [SEP] pair [SEP]."""
-    tokens = vocabulary.read_text(encoding="utf-8").splitlines()
+    tokens = _read_vocabulary(vocabulary)
     ids = {token: index for index, token in enumerate(tokens)}
     missing = [token for token in ("[UNK]", "[CLS]", "[SEP]") if token not in ids]
     if missing:

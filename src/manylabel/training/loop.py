@@ -6,9 +6,10 @@ Knows batches, gradients and when to stop; what is minimised is an `Objective`, 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,8 +23,8 @@ from manylabel.modeling.packed import to_device
 from manylabel.modeling.precision import autocast, resolve_precision
 from manylabel.text.buckets import epoch_batches, split_batch
 from manylabel.text.pack import pack
-from manylabel.training.objectives import Objective
 from manylabel.training.allocator import keep_freed_memory
+from manylabel.training.objectives import Objective
 from manylabel.training.observers import Observer, Step, Validated
 from manylabel.training.optimizer import build_optimizer, set_rate
 from manylabel.training.schedule import linear_warmup_decay
@@ -72,24 +73,33 @@ class NonFiniteError(ArithmeticError):
         self.ids = ids
 
 
-@dataclass
 class _Best:
-    """The best validation so far and the weights it was made with."""
+    """The best validation so far and the weights it was made with; before any validation, the initial weights."""
 
-    score: float | None = None
-    step: int = 0
-    weights: Weights = field(default_factory=dict)
-    validations_since: int = 0
+    def __init__(self, classifier: Classifier) -> None:
+        self.score: float | None = None
+        self.step = 0
+        self.validations_since = 0
+        self.was_validated = False
+        self.weights = _copy_of(classifier)
 
     def offer(self, score: float | None, step: int, classifier: Classifier) -> bool:
-        """Keep these weights if they are better, or if nothing can be judged."""
-        better = not self.weights or score is None or self.score is None or score > self.score
+        """Keep these weights if they are better, or if nothing can be judged; never if their logits are not finite."""
+        if score is not None and math.isnan(score):
+            better = False
+        else:
+            better = not self.was_validated or score is None or self.score is None or score > self.score
         if better:
+            self.was_validated = True
             self.score, self.step, self.validations_since = score, step, 0
-            self.weights = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+            self.weights = _copy_of(classifier)
         else:
             self.validations_since += 1
         return better
+
+
+def _copy_of(classifier: Classifier) -> Weights:
+    return {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
 
 
 class Trainer:
@@ -124,13 +134,14 @@ class Trainer:
     def fit(self, validate: Callable[[], float | None]) -> Outcome:
         """Train for all epochs or until stopped; afterwards the classifier holds the best weights.
 
-        `validate` returns the macro average precision on the validation rows, None where it is undefined.
+        `validate` returns the macro average precision on the validation rows, None where it is undefined and NaN
+        where the logits are not finite; such weights are never kept.
         """
         torch.manual_seed(self._settings.seed)
         if self._device.type == "cpu":
             keep_freed_memory()
         began, tokens, done = time.monotonic(), 0, 0
-        best = _Best()
+        best = _Best(self._classifier)
         ending: Ending = "finished"
         ids_at_fault: tuple[str, ...] = ()
         self._classifier.train()
@@ -149,7 +160,7 @@ class Trainer:
                 if 0 < self._settings.patience <= best.validations_since:
                     ending = "stopped early"
                     break
-        if ending in {"interrupted", "non-finite loss"} and (best.step != done or not best.weights):
+        if ending in {"interrupted", "non-finite loss"} and best.step != done:
             self._validate(validate, best, done)
         self._classifier.load_state_dict(best.weights)
         self._classifier.eval()
@@ -215,5 +226,6 @@ class Trainer:
         self._classifier.eval()
         score = validate()
         better = best.offer(score, step, self._classifier)
-        self._observer.validated(Validated(step, step / self._steps_per_epoch, score, better))
+        shown = None if score is not None and math.isnan(score) else score
+        self._observer.validated(Validated(step, step / self._steps_per_epoch, shown, better))
         self._classifier.train()

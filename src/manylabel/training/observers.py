@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +14,8 @@ from typing import IO, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from manylabel.training.terminal import Terminal, printable
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,13 @@ class SilentObserver:
 class ConsoleObserver:
     """A line a stage on standard error, and while training a bar with loss, tokens/s and time left.
 
-    Where standard error is not a terminal, ten plain lines an epoch at most.
+    Where standard error is not a terminal, ten plain lines an epoch at most. When it is gone (a closed pipe or
+    terminal), the run goes on in silence.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         """Write to `console`, standard error by default."""
-        self._console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._console = console or Terminal(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._loss = 0.0
@@ -84,15 +89,36 @@ class ConsoleObserver:
 
     def stage(self, text: str) -> None:
         """Print one line; a running bar ends."""
-        self._end_bar()
-        self._console.print(text)
+        with self._silent_when_gone():
+            self._end_bar()
+            self._console.print(printable(text))
 
     def step(self, step: Step) -> None:
         """Move the bar; loss and tokens/s are smoothed over about 20 steps."""
         weight = 1.0 if step.step == 1 else 0.05
         self._loss += weight * (step.loss - self._loss)
         self._rate += weight * (step.num_tokens / max(step.seconds, 1e-9) - self._rate)
-        status = f"epoch {step.epoch + 1}  loss {self._loss:.4f}  {self._rate:,.0f} tokens/s"
+        with self._silent_when_gone():
+            self._show_step(
+                step, f"epoch {step.epoch + 1}  loss {self._loss:.4f}  {self._rate:,.0f} tokens/s"
+            )
+
+    def validated(self, result: Validated) -> None:
+        """Print the score of the validation rows."""
+        score = result.macro_average_precision
+        text = "cannot be judged" if score is None else f"macro average precision {score:.4f}"
+        best = "  (best so far)" if result.best else ""
+        with self._silent_when_gone():
+            self._console.print(f"  epoch {result.epoch:.2f}  validation {text}{best}")
+
+    @contextmanager
+    def _silent_when_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._console.quiet = True
+
+    def _show_step(self, step: Step, status: str) -> None:
         if not self._console.is_terminal:
             every = max(step.num_steps // 10, 1)
             if step.step % every == 0 or step.step == step.num_steps:
@@ -105,15 +131,6 @@ class ConsoleObserver:
         self._progress.update(self._task, completed=step.step, status=status)
         if step.step == step.num_steps:
             self._end_bar()
-
-    def validated(self, result: Validated) -> None:
-        """Print the score of the validation rows."""
-        score = result.macro_average_precision
-        text = "cannot be judged" if score is None else f"macro average precision {score:.4f}"
-        console = self._progress.console if self._progress else self._console
-        console.print(
-            f"  epoch {result.epoch:.2f}  validation {text}{'  (best so far)' if result.best else ''}"
-        )
 
     def _begin_bar(self, num_steps: int) -> None:
         self._progress = Progress(
@@ -138,6 +155,7 @@ class JsonLinesLog:
     """Everything as one JSON object a line; the file is written as the run goes, so a killed run leaves its story.
 
     The file is begun with the first training step, so a run that is refused before leaves an older log as it was.
+    When it cannot be written (a full disk), that is said once and the run goes on without it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -145,6 +163,7 @@ class JsonLinesLog:
         self._path = path
         self._file: IO[str] | None = None
         self._waiting: list[str] = []
+        self._gave_up = False
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -155,17 +174,19 @@ class JsonLinesLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        self._close()
 
     def stage(self, text: str) -> None:
         """Log a stage."""
         self._write("stage", {"text": text})
 
     def step(self, step: Step) -> None:
-        """Log a step."""
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8")
+        """Log a step; the first one begins the file."""
+        if self._file is None and not self._gave_up:
+            try:
+                self._file = self._path.open("w", encoding="utf-8")
+            except OSError as error:
+                self._give_up(error)
         self._write("step", asdict(step))
 
     def validated(self, result: Validated) -> None:
@@ -173,12 +194,33 @@ class JsonLinesLog:
         self._write("validation", asdict(result))
 
     def _write(self, event: str, fields: dict[str, object]) -> None:
+        if self._gave_up:
+            return
         seconds = round(time.monotonic() - self._began, 3)
         self._waiting.append(json.dumps({"event": event, "after_seconds": seconds, **fields}) + "\n")
         if self._file is not None:
-            self._file.writelines(self._waiting)
-            self._file.flush()
+            try:
+                self._file.writelines(self._waiting)
+                self._file.flush()
+            except OSError as error:
+                self._give_up(error)
             self._waiting.clear()
+
+    def _give_up(self, error: OSError) -> None:
+        self._gave_up = True
+        self._close()
+        with suppress(OSError):
+            sys.stderr.write(
+                printable(f"note: the log {self._path} cannot be written ({error.strerror}); the run goes on")
+                + "\n"
+            )
+
+    def _close(self) -> None:
+        """Close the file; what a full disk did not take is lost."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
 
 
 class Observers:

@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from manylabel.bundle import files
-from manylabel.bundle.files import published_file, published_folder
 from manylabel.bundle.manifest import Manifest, describe_files, read_manifest
-from manylabel.errors import BundleError
+from manylabel.bundle.save import save_bundle
+from manylabel.errors import BundleError, UsageError
 from manylabel.inference.load import load_model
 
 FILES = (
@@ -186,47 +186,37 @@ def test_loading_unpickles_nothing_and_opens_no_connection(tiny_model):
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_failed_save_leaves_the_old_model(tmp_path):
+def test_a_manifest_of_before_a_field_came_is_still_whole(copy):
+    content = json.loads((copy / files.MANIFEST).read_text())
+    del content["provenance"]["hardware"]
+    del content["checksum"]
+    content["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (copy / files.MANIFEST).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    assert read_manifest(copy).provenance.hardware == {}
+
+
+def test_a_model_is_saved_under_another_name_where_the_folder_was_taken_meanwhile(tiny_model, tmp_path):
+    bundle = load_model(tiny_model).bundle
     target = tmp_path / "model"
     target.mkdir()
-    (target / "old").write_text("old")
-
-    def save():
-        with published_folder(target) as folder:
-            (folder / "new").write_text("half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        save()
-    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
+    (target / "thesis.md").write_text("years of work")
+    (tmp_path / "model-2").mkdir()
+    with pytest.raises(UsageError) as refused:
+        save_bundle(bundle, target, overwrite=True)
+    assert [finding.code for finding in refused.value.findings] == ["U207", "U211"]
+    assert "model-3" in str(refused.value)
+    assert [path.name for path in target.iterdir()] == ["thesis.md"]
+    load_model(tmp_path / "model-3")
 
 
-def test_leftovers_of_a_killed_process_are_removed(tmp_path):
-    (tmp_path / ".model.writing-999999999").mkdir()
-    with published_folder(tmp_path / "model") as folder:
-        (folder / "new").write_text("whole")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["model", "new"]
+def test_a_model_replaces_a_model_only_when_told(tiny_model, copy):
+    bundle = load_model(tiny_model).bundle
+    with pytest.raises(UsageError, match="--overwrite"):
+        save_bundle(bundle, copy)
+    save_bundle(bundle, copy, overwrite=True)
+    assert {path.name for path in copy.iterdir()} == set(FILES)
+    assert (copy / files.MANIFEST).read_bytes() == (tiny_model / files.MANIFEST).read_bytes()
 
 
-def test_a_model_caught_between_two_renames_comes_back(tmp_path):
-    moved = tmp_path / ".model.replaced-999999999"
-    moved.mkdir()
-    (moved / "old").write_text("old")
-    with pytest.raises(KeyboardInterrupt), published_folder(tmp_path / "model"):
-        raise KeyboardInterrupt
-    assert (tmp_path / "model" / "old").read_text() == "old"
-
-
-def test_a_failed_file_leaves_the_old_one(tmp_path):
-    target = tmp_path / "out.csv"
-    target.write_text("old")
-
-    def write():
-        with published_file(target) as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write()
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
+def test_the_card_says_what_the_seen_texts_give_away(tiny_model):
+    assert "find short texts by guessing" in (tiny_model / files.CARD).read_text()

@@ -10,7 +10,7 @@ def test_a_setting_is_described_by_its_schema():
     assert rate.description.startswith("Peak rate of the encoder")
     assert described["model.head"].allowed == "one of mean, cls"
     assert described["data.label_columns"].type == "list of texts"
-    assert described["data.header"].default == "true"
+    assert described["data.header"].default == "not set"
 
 
 def test_the_page_has_one_row_for_each_setting():

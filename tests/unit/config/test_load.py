@@ -1,11 +1,12 @@
 import contextlib
+from pathlib import PurePath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manylabel.config.load import dump_settings, load_settings
-from manylabel.config.schema import RunSettings
+from manylabel.config.load import dump_settings, load_data_settings, load_settings
+from manylabel.config.schema import DataSettings, RunSettings
 from manylabel.errors import ConfigError
 
 
@@ -141,6 +142,57 @@ def test_dumped_settings_load_as_the_same(tmp_path_factory, epochs, rate, separa
     path = tmp_path_factory.mktemp("dumped") / "run.yaml"
     path.write_text(dump_settings(settings), encoding="utf-8")
     assert load_settings(path) == settings
+
+
+def test_typed_values_are_taken_as_they_are_and_win(write):
+    typed = {
+        "data.text_column": "\U0001f600 'text'",
+        "data.label_columns": ["a, b", "null", "1"],
+        "data.header": False,
+        "training.epochs": 5,
+        "training.learning_rate": None,
+        "model.encoder": PurePath("folder") / "encoder",
+    }
+    settings = load_settings(write("training:\n  epochs: 2\n"), ["training.epochs=3"], typed=typed)
+    assert settings.data.text_column == "\U0001f600 'text'"
+    assert settings.data.label_columns == ("a, b", "null", "1")
+    assert settings.data.header is False
+    assert (settings.training.epochs, settings.training.learning_rate) == (5, None)
+    assert settings.model.encoder == "folder/encoder"
+
+
+def test_typed_values_are_checked_with_all_others():
+    with pytest.raises(ConfigError) as caught:
+        load_settings(
+            None, ["split.seed=-1"], typed={"training.epoch": 1, "training.epochs": "x", "text": {"a": 1}}
+        )
+    assert [(finding.code, finding.place) for finding in caught.value.findings] == [
+        ("C204", "setting training.epoch"),
+        ("C204", "setting text"),
+        ("C205", "--set split.seed=-1"),
+        ("C205", "setting training.epochs"),
+    ]
+
+
+def test_data_settings_by_name():
+    assert load_data_settings({}) == DataSettings()
+    assert load_data_settings({"text_column": "body", "label_columns": ["a"]}) == DataSettings(
+        text_column="body", label_columns=("a",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label_separator": "abcd"}, "data.label_separator is abcd.*length at most 3"),
+        ({"text_colum": "body"}, "did you mean data.text_column"),
+        ({"label_columns": "a,b"}, "list of texts"),
+    ],
+)
+def test_data_settings_are_refused_in_words(values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_data_settings(values)
+    assert caught.value.exit_code == 2
 
 
 @given(st.text())

@@ -139,6 +139,108 @@ def test_texts_to_predict():
         texts_of(pa.table({"t": [1, 2]}), PredictionColumns("t"))
 
 
+def stored_without_header(tmp_path):
+    path = tmp_path / "plain.csv"
+    path.write_text("".join(f"text number {row},{'joy' if row % 2 else 'anger'}\n" for row in range(8)))
+    return load_corpus(path, DataSettings(header=False))
+
+
+def test_a_model_trained_without_header_reads_a_file_with_one_when_told_so(tmp_path):
+    trained = stored_without_header(tmp_path)
+    assert not trained.layout.header
+    headed = tmp_path / "headed.csv"
+    headed.write_text("text,labels\nfirst words,joy\nother words,anger\n")
+    labels = trained.corpus.labels
+    given = load_corpus(headed, DataSettings(header=True), labels=labels, stored=trained.layout)
+    assert given.corpus.texts == ("first words", "other words")
+    assert given.corpus.targets_NL.tolist() == [[0, 1], [1, 0]]
+    assert given.layout.header
+    plain = tmp_path / "more.csv"
+    plain.write_text("first words,joy\nother words,anger\n")
+    left_open = load_corpus(plain, DataSettings(), labels=labels, stored=trained.layout)
+    assert len(left_open.corpus) == 2
+    assert not left_open.layout.header
+    refused = load_corpus(plain, DataSettings(header=False), labels=labels)
+    assert len(refused.corpus) == 2
+
+
+def test_empty_labels_in_lists_are_no_labels(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one", "labels": [""]}\n{"text": "two", "labels": ["joy", " "]}\n')
+    corpus = load_corpus(path, DataSettings()).corpus
+    assert corpus.labels.names == ("joy",)
+    assert corpus.targets_NL.tolist() == [[0], [1]]
+    written = loaded({"text": TEXTS, "labels": ['["", "a"]', "[]", '["b"]']})
+    assert written.corpus.labels.names == ("a", "b")
+    from_lists = corpus_from_memory(TEXTS, [["a", ""], [""], ["b"]], known=LabelSet(("a", "b")))
+    assert from_lists.corpus.targets_NL.tolist() == [[1, 0], [0, 0], [0, 1]]
+
+
+def test_a_json_key_without_name_is_no_label(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one", "": 1, "a": 0}\n{"text": "two", "": 0, "a": 1}\n')
+    assert load_corpus(path, DataSettings()).corpus.labels.names == ("a",)
+
+
+@pytest.mark.parametrize("columns", [(), ("",), ("a", "")])
+def test_label_columns_without_a_name_are_refused(columns):
+    with pytest.raises(DataError, match=r"D126.*--label-columns a,b,c"):
+        loaded({"text": TEXTS, "a": ["0", "1", "1"]}, label_columns=columns)
+
+
+def test_lists_of_objects_are_refused():
+    with pytest.raises(DataError, match=r"D124.*lists of struct"):
+        loaded({"text": TEXTS, "labels": [[{"name": "a"}], [], [{"name": "b"}]]})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [pa.array([{"k": 1}] * 3), pa.nulls(3), pa.array([[("k", 1)]] * 3, pa.map_(pa.string(), pa.int64()))],
+)
+def test_an_id_column_of_objects_or_nothing_is_not_used(other):
+    table = pa.table({"id": other, "text": TEXTS, "a": ["0", "1", "1"]})
+    assert load_table(table, DataSettings()).layout.id_column is None
+
+
+SECRETS = ["Mueller", "diabetes", "555-123-4567", "4929123456781", "anna@b.de"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_words_of_a_wrong_column_are_not_shown(secret):
+    labels = LabelSet(("anger", "joy"))
+    with pytest.raises(DataError) as error:
+        loaded({"text": TEXTS, "labels": ["joy", secret, "anger"]}, labels)
+    assert secret not in str(error.value)
+    assert f"a text of {len(secret)} characters" in str(error.value)
+    with pytest.raises(DataError) as error:
+        loaded({"text": TEXTS, "a": ["0", secret, "1"]})
+    assert secret not in str(error.value)
+
+
+def test_labels_of_a_named_column_and_misspelt_ones_are_shown():
+    labels = LabelSet(("anger", "joy"))
+    table = {"text": TEXTS, "labels": ["joy", "sadness", "angr"]}
+    for options, shown in [({}, ("angr",)), ({"labels_column": "labels"}, ("angr", "sadness"))]:
+        with pytest.raises(DataError) as error:
+            loaded(table, labels, **options)
+        assert [f'"{word}"' in str(error.value) for word in ("angr", "sadness")] == [
+            word in shown for word in ("angr", "sadness")
+        ]
+
+
+def test_control_characters_never_reach_a_message():
+    escape = "\x1b[2J\u202e"
+    for table, options in [
+        ({"text": TEXTS, f"a{escape}": ["0", "1", f"2{escape}"]}, {"label_columns": (f"a{escape}",)}),
+        ({"text": TEXTS, "labels": ["joy", f"jo{escape}", "joy"]}, {"labels_column": "labels"}),
+        ({f"n{escape}": [1, 2, 3]}, {"text_column": "n"}),
+    ]:
+        with pytest.raises(DataError) as error:
+            loaded(table, LabelSet(("joy",)) if "labels" in table else None, **options)
+        assert str(error.value).replace("\n", "").isprintable()
+        assert r"\x1b[2J\u202e" in str(error.value)
+
+
 def test_a_matrix_and_lists_of_names_from_memory():
     from_matrix = corpus_from_memory(
         TEXTS, np.array([[1, 0], [0, -1], [0, 1]]), label_names=["a", "b"]
@@ -166,6 +268,8 @@ def test_a_matrix_and_lists_of_names_from_memory():
         (["a", "b"], [[], []], {}, "no text has a label"),
         (["a", "b"], [[1, 0], [0, 1]], {"label_names": ["x"]}, "1 label names for 2 columns"),
         (["a", "b"], [[1], [0]], {"ids": ["q", "q"]}, "ids occur twice"),
+        (["a", "b"], [["x"], []], {"label_names": ["x", "x"]}, "names repeat"),
+        (["a", "b"], [[1, 0], [0, 1]], {"label_names": ["x", ""]}, "names repeat or are empty"),
         ("ab", [[1], [0]], {}, "put it in a list"),
         ([], [], {}, "no texts"),
         (["a", "b"], [[1], [float("nan")]], {}, "row 2"),

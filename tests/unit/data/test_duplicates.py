@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from manylabel.data.duplicates import (
-    comparable_texts,
     contradictory_rows,
     duplicate_groups,
     jaccard,
@@ -12,6 +11,7 @@ from manylabel.data.duplicates import (
     shingle_hashes,
     text_fingerprints,
 )
+from manylabel.data.pairs import joined
 from manylabel.values import Corpus, LabelSet
 
 WORDS = [f"word{number}" for number in range(3000)]
@@ -95,7 +95,7 @@ def test_no_texts_and_surrogates():
 
 def test_pairs_count_as_part_of_the_text():
     corpus = corpus_of(["a", "a", "a"], [[0, 0]] * 3, pairs=("x", "y", "x"))
-    assert duplicate_groups(comparable_texts(corpus), similarity=0.8, seed=1).tolist() == [0, 1, 0]
+    assert duplicate_groups(joined(corpus.texts, corpus.pairs), similarity=0.8, seed=1).tolist() == [0, 1, 0]
 
 
 def test_equal_texts_with_different_labels():

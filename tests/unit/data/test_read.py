@@ -1,4 +1,6 @@
 import io
+import random
+import tempfile
 import tracemalloc
 
 import pyarrow as pa
@@ -7,7 +9,7 @@ import pytest
 
 from manylabel.config.schema import DataSettings
 from manylabel.data.formats import format_of_name
-from manylabel.data.read import open_table, read_table
+from manylabel.data.read import open_table, read_rows, read_table
 
 
 def test_a_stream_has_its_columns_at_once_and_can_be_read_twice(tmp_path):
@@ -67,12 +69,64 @@ def test_parquet_rows_with_invalid_text_are_reported(tmp_path):
     pq.write_table(pa.table({"text": text}), sink)
     path = tmp_path / "a.parquet"
     path.write_bytes(sink.getvalue())
-    from manylabel.data.read import read_rows
-
     rows = read_rows(path, DataSettings())
     assert rows.table["text"].to_pylist() == ["good", "fine"]
     assert rows.rows_N.tolist() == [1, 3]
     assert [(finding.code, finding.rows) for finding in rows.findings] == [("D106", (2,))]
+
+
+def test_whole_numbers_among_fractions_are_exact_or_reported(tmp_path):
+    """2**60 and 10**20 are floats; 2**53 + 1 lies between two."""
+    path = tmp_path / "a.jsonl"
+    numbers = [0.5, 2**60, 10**20, 2**53 + 1, 10**400, 3]
+    path.write_text("".join(f'{{"text": "t", "x": {number}}}\n' for number in numbers))
+    rows = read_rows(path, DataSettings())
+    assert rows.table["x"].to_pylist() == [0.5, float(2**60), 1e20, 3.0]
+    assert [(finding.code, finding.rows) for finding in rows.findings] == [("D115", (4, 5))]
+    assert "as text" in rows.findings[0].next_step
+
+
+def test_parquet_rows_come_in_chunks_by_size(tmp_path):
+    """100 texts of 1 MB: one text written once, so the file's own sizes say nothing of their length."""
+    path = tmp_path / "a.parquet"
+    texts = pa.array([1] * 100 + [0] * 9_000).dictionary_encode()
+    values = pa.DictionaryArray.from_arrays(texts.indices, pa.array(["x" * 1_000_000, "y"]))
+    pq.write_table(pa.table({"text": values}), path)
+    stream = open_table(path, DataSettings())
+    sizes = [(batch.num_rows, batch.nbytes) for batch in stream]
+    assert sum(rows for rows, _ in sizes) == 9_100
+    assert max(size for _, size in sizes) <= 17 << 20
+    assert max(rows for rows, _ in sizes) > 1_000
+    together = pa.Table.from_batches(list(stream))
+    assert together["text"].to_pylist()[98:102] == ["x" * 1_000_000] * 2 + ["y"] * 2
+
+
+def test_parquet_row_numbers_go_on_over_chunks(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"text": [f"{row} " + "z" * 5_000 for row in range(10_000)]}), path, row_group_size=3_000
+    )
+    rows = read_rows(path, DataSettings())
+    assert rows.rows_N.tolist() == list(range(1, 10_001))
+    assert [text.split()[0] for text in rows.table["text"].to_pylist()] == [str(row) for row in range(10_000)]
+
+
+@pytest.mark.parametrize("name", ["a.parquet.gz", "a.parquet.zst"])
+def test_compressed_parquet_is_unpacked_to_a_file_that_is_gone_afterwards(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    sink = io.BytesIO()
+    text = [f"{random.Random(row).getrandbits(128):032x}" * 30 for row in range(20_000)]
+    pq.write_table(pa.table({"text": text}), sink, compression="none", use_dictionary=False)
+    kind = "gzip" if name.endswith("gz") else "zstd"
+    with pa.CompressedOutputStream(str(tmp_path / name), kind) as stream:
+        stream.write(sink.getvalue())
+    tracemalloc.start()
+    assert open_table(tmp_path / name, DataSettings()).check() == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(sink.getvalue()) / 4
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 @pytest.mark.parametrize(

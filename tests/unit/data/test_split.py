@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from manylabel.data.split import split_corpus
-from manylabel.errors import ConfigError
+from manylabel.errors import ConfigError, DataError
 from manylabel.values import Corpus, LabelSet
 
 FRACTIONS = {"validation_fraction": 0.15, "test_fraction": 0.15}
@@ -89,17 +89,43 @@ def test_not_annotated_counts_as_no():
     assert "label 1" in splits.warnings[0].sentence()
 
 
-@pytest.mark.parametrize("count", range(1, 8))
-def test_tiny_corpora_never_leave_training_empty(count):
+@pytest.mark.parametrize("count", range(3, 8))
+def test_tiny_corpora_leave_no_part_empty(count):
     splits = split(corpus_of([[1]] * count))
     assert sum(sizes(splits)) == count
-    assert len(splits.train) >= 1
-    if count >= 3:
-        assert min(sizes(splits)) >= 1
+    assert min(sizes(splits)) >= 1
 
 
-def test_one_cluster_goes_to_training():
-    assert sizes(split(corpus_of([[1, 0]] * 9, texts=["same"] * 9))) == (9, 0, 0)
+NEAR = [f"please give my money back for the parcel that never came today {number}" for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("options", "fractions", "mentions"),
+    [
+        ({"texts": ["same"] * 40}, {}, ("40 rows", "1 cluster of duplicates", "split.test_fraction=0")),
+        ({"groups": ("one author",) * 40}, {}, ("or of one group", "--group-column", "--validation")),
+        (
+            {"groups": ("u", "v") * 20},
+            {},
+            ("2 clusters", "at least 3, one for each of train, validation, test"),
+        ),
+        ({"texts": NEAR}, {}, ("1 cluster", "--validation")),
+        ({"texts": NEAR}, {"test_fraction": 0.0}, ("one for each of train, validation.",)),
+    ],
+)
+def test_rows_that_cannot_be_divided_are_refused(options, fractions, mentions):
+    corpus = corpus_of([[0, 1], [1, 0]] * 20, **options)
+    with pytest.raises(DataError) as error:
+        split(corpus, similarity=0.8, **fractions)
+    (finding,) = error.value.findings
+    assert finding.code == "D171"
+    for mention in mentions:
+        assert mention in finding.sentence()
+
+
+def test_two_groups_are_enough_for_two_parts():
+    corpus = corpus_of([[0, 1], [1, 0]] * 20, groups=("u", "v") * 20)
+    assert sizes(split(corpus, test_fraction=0.0)) == (20, 20, 0)
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.15, 0.0), (0.0, 0.2), (0.0, 0.0)])

@@ -224,7 +224,8 @@ def test_json_has_exactly_the_documented_shape(random_case):
     content = ours.to_json()
     overall = ["accuracy", "subset_accuracy", "hamming_loss", "ranking_loss", "lrap", "rows"]
     assert list(content) == [
-        *["labels", "macro", "micro", "weighted", "samples"], *overall, *["undefined", "baseline"]
+        *["labels", "macro", "micro", "weighted", "samples"], *overall,
+        *["undefined", "excluded_from_macro", "unjudged_thresholds", "baseline"],
     ]  # fmt: skip
     assert list(content["labels"]) == [f"label{i}" for i in range(5)]
     assert list(content["labels"]["label0"]) == ["support", *METRICS, "threshold"]
@@ -233,7 +234,18 @@ def test_json_has_exactly_the_documented_shape(random_case):
     assert list(content["samples"]) == ["precision", "recall", "f1"]
     assert content["baseline"] is None
     assert content["undefined"] == {}
+    assert content["excluded_from_macro"] == {"roc_auc": 0, "average_precision": 0, "f1": 0}
     assert content["macro"]["f1"] == ours.macro.f1
+
+
+def test_json_counts_what_the_macro_averages_leave_out_and_names_unjudged_labels():
+    thresholds = Thresholds(
+        ("a", "b"), np.array([0.3, 0.5]), np.array([True, False]), (None, "no positive rows")
+    )
+    targets_NL, probabilities_NL = np.array([[1, 0], [0, 0]], dtype=np.int8), np.full((2, 2), 0.4)
+    content = evaluate(targets_NL, probabilities_NL, thresholds).to_json()
+    assert content["excluded_from_macro"] == {"roc_auc": 1, "average_precision": 1, "f1": 1}
+    assert content["unjudged_thresholds"] == {"b": "no positive rows"}
 
 
 def test_json_nests_the_baseline_and_the_rows_not_seen_in_training(random_case):

@@ -7,12 +7,17 @@ import pyarrow as pa
 import pytest
 
 import manylabel
-from manylabel.data.read import read_table
 from manylabel.config.schema import DataSettings
+from manylabel.data.read import read_table
 from manylabel.errors import ConfigError, DataError, UsageError
 from manylabel.inference.load import load_model
 
-FAST = {"training.epochs": 2, "training.learning_rate": 0.001, "training.precision": "fp32", "text.max_length": 64}
+FAST = {
+    "training.epochs": 2,
+    "training.learning_rate": 0.001,
+    "training.precision": "fp32",
+    "text.max_length": 64,
+}
 
 
 @pytest.fixture
@@ -87,6 +92,8 @@ def test_pairs(table, settings, tmp_path):
     texts = [row["text"] for row in rows[:3]]
     with_pairs = model.predict(texts, texts[::-1]).probabilities_BL
     assert not np.array_equal(with_pairs, model.predict(texts, ["", "", ""]).probabilities_BL)
+    with pytest.raises(UsageError, match="without their pairs"):
+        model.predict(texts)
     assert model.evaluate(source)["rows"] == 120
 
 
@@ -97,7 +104,9 @@ def test_groups_stay_on_one_side(table, settings, tmp_path):
 
     rows = [{**row, "thread": f"thread-{index % 15}"} for index, row in enumerate(table.to_pylist())]
     resolved = load_settings(None, ["data.group_column=thread"])
-    corpora = gather_corpora(pa.Table.from_pylist(rows), None, None, settings=resolved, observer=SilentObserver())
+    corpora = gather_corpora(
+        pa.Table.from_pylist(rows), None, None, settings=resolved, observer=SilentObserver()
+    )
     groups = [set(part.groups) for part in (corpora.train, corpora.validation, corpora.test)]
     assert not groups[0] & groups[1]
     assert not groups[0] & groups[2]
@@ -108,7 +117,9 @@ def test_refusals(tiny_mails, settings, tmp_path):
     with pytest.raises(ConfigError, match=r"training\.epochs"):
         manylabel.fit(tiny_mails, out=tmp_path / "m", settings={"training.epoch": 1})
     with pytest.raises(UsageError, match="max_length"):
-        manylabel.fit(tiny_mails, out=tmp_path / "m", settings={**settings, "text.max_length": 2000}, quiet=True)
+        manylabel.fit(
+            tiny_mails, out=tmp_path / "m", settings={**settings, "text.max_length": 2000}, quiet=True
+        )
     with pytest.raises(DataError):
         manylabel.fit((["a"], [["x"], ["y"]]), out=tmp_path / "m", settings=settings, quiet=True)
     (tmp_path / "there").mkdir()
@@ -135,7 +146,9 @@ def test_bf16_is_near_fp32(tiny_model):
     assert 0 < np.abs(exact - fast).max() < 0.05
 
 
-def test_non_finite_training_saves_the_last_good_weights_and_names_the_row(table, settings, tmp_path, monkeypatch):
+def test_non_finite_training_saves_the_last_good_weights_and_names_the_row(
+    table, settings, tmp_path, monkeypatch
+):
     """One batch's logits are poisoned in the third step; what was learned before is saved and verified."""
     import torch
 
@@ -153,3 +166,22 @@ def test_non_finite_training_saves_the_last_good_weights_and_names_the_row(table
         manylabel.fit(table, out=tmp_path / "model", settings=settings, quiet=True)
     model = manylabel.load(tmp_path / "model")
     assert load_model(model.path).bundle.provenance.training["ending"] == "non-finite loss"
+
+
+def test_pairs_are_not_mixed_up(tiny_model):
+    with pytest.raises(UsageError, match="single texts"):
+        manylabel.load(tiny_model).predict(["a"], ["b"])
+
+
+def test_a_tokenizer_of_another_encoder_is_refused(tiny_mails, tiny_encoder, settings, tmp_path):
+    import shutil
+
+    from manylabel.errors import EncoderError
+
+    folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    with (folder / "vocab.txt").open("a") as file:
+        file.write("extra\nwords\n")
+    with pytest.raises(EncoderError, match="token ids"):
+        manylabel.fit(
+            tiny_mails, out=tmp_path / "m", settings={**settings, "model.encoder": str(folder)}, quiet=True
+        )

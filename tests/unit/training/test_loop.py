@@ -169,6 +169,28 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_text(tiny_encod
     assert all(mask.all() for name, mask in finite.items() if "word" not in name)
 
 
+def test_weights_that_diverged_are_never_kept(tiny_encoder):
+    """The second validation finds logits that are not finite: the weights of the first come back."""
+    scores = iter([0.4, float("nan"), float("nan")])
+    classifier, kept = new_classifier(tiny_encoder), []
+
+    def validate():
+        kept.append({name: tensor.clone() for name, tensor in classifier.state_dict().items()})
+        return next(scores)
+
+    outcome = new_trainer(classifier, make_data(tiny_encoder), epochs=3, patience=0).fit(validate)
+    assert (outcome.best_score, outcome.best_step) == (0.4, 5)
+    assert all(torch.equal(tensor, kept[0][name]) for name, tensor in classifier.state_dict().items())
+
+
+def test_diverging_in_the_first_step_leaves_the_initial_weights(tiny_encoder):
+    classifier = new_classifier(tiny_encoder)
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    outcome = new_trainer(classifier, make_data(tiny_encoder), epochs=1).fit(lambda: float("nan"))
+    assert outcome.best_step == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
+
+
 def test_bf16_learns_too(tiny_encoder):
     _, recorder, _ = train(tiny_encoder, make_data(tiny_encoder), epochs=20, precision="bf16", patience=0)
     assert recorder.losses[-1] < 0.6 * recorder.losses[0]

@@ -16,7 +16,8 @@ from manylabel.cli.arguments import (
     settings_from,
     with_file_flags,
 )
-from manylabel.cli.show import print_json, printable, result_console, share, table
+from manylabel.cli.show import print_json, result_console, share, table
+from manylabel.training.terminal import printable
 
 
 @with_file_flags
@@ -45,8 +46,9 @@ def _show(report: Any, *, quiet: bool) -> None:  # noqa: ANN401 - CheckReport, w
     console = result_console()
     content = report.to_json()
     if not quiet:
-        rows = [(line["what"], line["value"], line["origin"]) for line in content["layout"]]
-        console.print(table((report.source, "column", ""), rows))
+        console.print(printable(f"{report.source}:"))
+        for line in content["layout"]:
+            console.print(printable(f"  {line['what']}: {line['value']}  ({line['origin']})"))
         console.print()
         _show_summary(console, report.summary)
         console.print()

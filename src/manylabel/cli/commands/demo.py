@@ -21,7 +21,7 @@ TEXTS = (
     "Does the lamp come with a bulb?",
 )
 Data = Annotated[Path, typer.Option("--data", help="The example file.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the model; replaced if it exists.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the model; a model that is there is replaced.")]
 
 
 def command(
@@ -33,7 +33,6 @@ def command(
 ) -> None:
     """Train, evaluate and predict on the example e-mails."""
     from manylabel.config.load import load_settings
-    from manylabel.inference.load import load_model
 
     if not data.is_file():
         raise DataError(
@@ -47,6 +46,8 @@ def command(
         show_report(report)
     if report.outcome.ending == "interrupted":
         raise typer.Exit(130)
+    from manylabel.inference.load import load_model
+
     predictor = load_model(out).predictor
     show_predictions(list(TEXTS), predictor.predict(TEXTS), predictor.thresholds, quiet=quiet)
     result_console().print(

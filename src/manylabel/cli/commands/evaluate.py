@@ -20,14 +20,16 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Score a model on a file it has not seen."""
-    from manylabel.config.schema import DataSettings
+    from manylabel.config.load import load_data_settings
+
+    options = load_data_settings(data)  # Before torch is imported, which takes seconds.
     from manylabel.inference.load import load_model
     from manylabel.recipes.evaluate import evaluate_model
     from manylabel.training.observers import ConsoleObserver, SilentObserver
 
     observer = SilentObserver() if quiet or as_json else ConsoleObserver()
     loaded = load_model(model, precision=precision)
-    figures = evaluate_model(loaded, source, options=DataSettings(**data), observer=observer).to_json()
+    figures = evaluate_model(loaded, source, options=options, observer=observer).to_json()
     if as_json:
         print_json(figures)
         return

@@ -10,22 +10,20 @@ import typer
 from manylabel.cli.arguments import Debug, Model, Quiet
 from manylabel.cli.show import result_console
 
-Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already in the folder.")]
+Out = Annotated[Path, typer.Option("--out", help="New folder to write.", show_default=False)]
 
 
 def command(
     model: Model,
     *,
     out: Out,
-    overwrite: Overwrite = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Write the files that transformers' AutoModelForSequenceClassification reads."""
     from manylabel.recipes.export import export_to_transformers
 
-    export_to_transformers(model, out, overwrite=overwrite)
+    export_to_transformers(model, out)
     if not quiet:
         result_console().print(
             f'{out}: loads with AutoModelForSequenceClassification.from_pretrained("{out}")'

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manylabel.cli.arguments import AsJson, Debug, Model, PrecisionOption, Quiet, with_file_flags
-from manylabel.cli.show import number, print_json, printable, result_console, table
+from manylabel.cli.show import number, print_json, result_console, table
 from manylabel.errors import Finding, UsageError
+from manylabel.training.terminal import Terminal, printable
 
 if TYPE_CHECKING:
+    from manylabel.config.schema import DataSettings
     from manylabel.decisions.thresholds import Thresholds
     from manylabel.inference.load import LoadedModel
     from manylabel.values import Predictions
@@ -50,11 +52,14 @@ def command(
 ) -> None:
     """Predict the labels of texts, or of every row of a file."""
     _check_usage(texts, input_, output)
+    from manylabel.config.load import load_data_settings
+
+    options = load_data_settings(data)  # Before torch is imported, which takes seconds.
     from manylabel.inference.load import load_model
 
     loaded = load_model(model, precision=precision)
     if input_ is not None and output is not None:
-        _predict_file(loaded, input_, output, data=data, keep_text=text, quiet=quiet)
+        _predict_file(loaded, input_, output, options=options, keep_text=text, quiet=quiet)
         if as_json:
             print_json({"output": str(output)})
         return
@@ -89,15 +94,13 @@ def _require_no_pairs(loaded: LoadedModel) -> None:
 
 
 def _predict_file(
-    loaded: LoadedModel, source: Path, target: Path, *, data: dict[str, Any], keep_text: bool, quiet: bool
+    loaded: LoadedModel, source: Path, target: Path, *, options: DataSettings, keep_text: bool, quiet: bool
 ) -> None:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from manylabel.config.schema import DataSettings
     from manylabel.recipes.predict import predict_file
 
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console = Terminal(stderr=True)
     columns = (
         TextColumn("predicting"),
         BarColumn(),
@@ -107,16 +110,17 @@ def _predict_file(
     )
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("predicting", total=None)
-        num_rows = predict_file(
+        written = predict_file(
             loaded,
             source,
             target,
-            options=DataSettings(**data),
+            options=options,
             keep_text=keep_text,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if not quiet:
-        console.print(f"{num_rows:,} rows written to {target}")
+        console.print(f"{written.rows:,} rows written to {target}; {written.truncated:,} texts were longer than "
+                      "the model reads and were cut")  # fmt: skip
 
 
 def _as_plain(predictions: Predictions, row: int) -> dict[str, Any]:

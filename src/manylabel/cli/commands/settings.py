@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from manylabel.cli.arguments import AsJson, Debug, Quiet
-from manylabel.cli.show import result_console, table
+from manylabel.cli.show import result_console
 
 
 def command(
@@ -20,5 +20,6 @@ def command(
     if as_json:
         sys.stdout.write(settings_json_schema())
         return
-    rows = [(one.path, one.type, one.default, one.limits, one.description) for one in settings_table()]
-    result_console().print(table(("setting", "type", "default", "limits", "meaning"), rows))
+    console = result_console()
+    for one in settings_table():
+        console.print(f"{one.path} = {one.default}  ({one.allowed})\n    {one.description}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from manylabel.bundle.files import check_target
 from manylabel.cli.arguments import (
     AsJson,
     Config,
@@ -50,8 +51,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Train a model on a file and save it with its figures."""
-    overrides = [*(set_ or ()), *([f"model.encoder={encoder}"] if encoder else ())]
-    settings = settings_from(config, overrides, data)
+    settings = settings_from(config, set_, data, typed={"model.encoder": encoder} if encoder else {})
     report = run_training(
         source, out=out, settings=settings, quiet=quiet, validation=validation, test=test, overwrite=overwrite
     )
@@ -73,18 +73,20 @@ def run_training(
     test: Path | None = None,
     overwrite: bool = False,
 ) -> Any:  # noqa: ANN401 - TrainReport, imported late
-    """Train with a bar on the terminal and a log beside the model; the first Ctrl-C ends the run and saves it."""
+    """Train with a bar on the terminal and a log beside the model; Ctrl-C ends the run and saves what it learned."""
+    check_target(out, overwrite)  # Before torch is imported, which takes seconds.
     from manylabel.cli.interrupt import stop_on_interrupt
     from manylabel.recipes.train import train_model
     from manylabel.training.observers import ConsoleObserver, JsonLinesLog, Observers
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with JsonLinesLog(out.with_name(out.name + ".log.jsonl")) as log, stop_on_interrupt() as should_stop:
+    place = out.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with JsonLinesLog(place.with_name(place.name + ".log.jsonl")) as log, stop_on_interrupt() as should_stop:
         return train_model(
             source,
             out=out,
             settings=settings,
-            observer=log if quiet else Observers((ConsoleObserver(), log)),
+            observer=Observers((should_stop, log) if quiet else (should_stop, ConsoleObserver(), log)),
             validation=validation,
             test=test,
             overwrite=overwrite,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -172,6 +172,15 @@ def load_pretrained(
         tensors |= _pooler(checkpoint)
     _assign(classifier, tensors, place)
     return classifier
+
+
+def has_pooler(folder: Path) -> bool:
+    """Whether the weights of a folder include BERT's pooler; reads the names only."""
+    for path in _weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            if any(name.endswith("pooler.dense.weight") for name in file.keys()):  # noqa: SIM118 - not a mapping
+                return True
+    return False
 
 
 def _pooler(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
