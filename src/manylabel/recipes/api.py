@@ -76,9 +76,7 @@ def fit(
     0/1 matrix or a list of lists of names. What is not given is split off. `settings` maps names to values, for
     example {"training.epochs": 2}. Raises DataError, EncoderError, ConfigError, UsageError, TrainingError.
     """
-    resolved = load_settings(
-        None, [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
-    )
+    resolved = load_settings(None, typed=settings)
     observer: Observer = SilentObserver() if quiet else ConsoleObserver()
     report = train_model(
         source,
