@@ -143,8 +143,7 @@ def _is_lists(labels: object) -> TypeGuard[Sequence[Sequence[str]]]:
     if not isinstance(labels, list | tuple):
         return False
     rows_are_lists = all(isinstance(row, list | tuple | set | frozenset) for row in labels)
-    entries = [entry for row in labels[:1000] for entry in row] if rows_are_lists else []
-    return rows_are_lists and all(isinstance(entry, str) for entry in entries)
+    return rows_are_lists and all(isinstance(entry, str) for row in labels for entry in row)
 
 
 def _matrix(labels: object) -> IntArray:

@@ -273,6 +273,7 @@ def test_a_matrix_and_lists_of_names_from_memory():
         ("ab", [[1], [0]], {}, "put it in a list"),
         ([], [], {}, "no texts"),
         (["a", "b"], [[1], [float("nan")]], {}, "row 2"),
+        (["a"] * 1002, [*[["x"]] * 1001, [5]], {}, "neither a matrix nor lists of names"),
         (["a", "b"], object(), {}, "D1"),
     ],
 )
