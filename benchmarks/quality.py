@@ -81,6 +81,12 @@ def _with_folder(override: str, folder: Path) -> str:
     return f"{name}={folder / value}" if name == "data.label_names" else override
 
 
+def _without_folder(override: str) -> str:
+    """No path of the measuring machine in a result."""
+    name, _, value = override.partition("=")
+    return f"{name}={Path(value).name}"
+
+
 def _command(source: Path, files: dict[str, Path], overrides: list[str]) -> str:
     words = ["manylabel", "train", str(source), "--out", "model"]
     words += [word for role, path in files.items() for word in (f"--{role}", str(path))]
@@ -99,7 +105,7 @@ def _result(report: TrainReport, overrides: list[str], seconds: float) -> dict[s
         else torch.cuda.get_device_name(),
         "versions": {name: version(name) for name in ("manylabel", "torch", "tokenizers", "scikit-learn")}
         | {"python": platform.python_version()},
-        "settings": [override.rsplit("/", 1)[-1] for override in overrides],
+        "settings": [_without_folder(override) for override in overrides],
         "training": {
             "training_seconds": round(outcome.seconds, 1),
             "all_seconds": round(seconds, 1),

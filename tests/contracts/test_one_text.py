@@ -38,7 +38,7 @@ WORDS = (
 @pytest.fixture(scope="module")
 def texts():
     choose = random.Random(11)
-    some = [" ".join(choose.choices(WORDS, k=choose.randint(1, 60))) for _ in range(300)]
+    some = [" ".join(choose.choices(WORDS, k=choose.randint(1, 60))) for _ in range(1991)]
     return [*some, "", "  ", 'quotes " and, commas', "two\nlines", "emoji 😀", "NA", "null", "001", "[SEP]"]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from manylabel.inference.load import LoadedModel, load_model
 from manylabel.recipes.corpora import Source
 from manylabel.recipes.evaluate import evaluate_model
 from manylabel.recipes.train import train_model
-from manylabel.training.observers import ConsoleObserver, Observer, SilentObserver
+from manylabel.training.interrupt import StopRequest, stop_on_interrupt
+from manylabel.training.observers import ConsoleObserver, Observer, Observers, SilentObserver
 from manylabel.values import Predictions
 
 
@@ -74,19 +77,24 @@ def fit(
 
     `source`, `validation` and `test` are paths, Arrow tables, pandas frames or (texts, labels), labels being a
     0/1 matrix or a list of lists of names. What is not given is split off. `settings` maps names to values, for
-    example {"training.epochs": 2}. Raises DataError, EncoderError, ConfigError, UsageError, TrainingError.
+    example {"training.epochs": 2}. An interruption (Ctrl-C) after the first step ends the training, saves what was
+    learned and returns it. Raises DataError, EncoderError, ConfigError, UsageError, TrainingError.
     """
     resolved = load_settings(None, typed=settings)
-    observer: Observer = SilentObserver() if quiet else ConsoleObserver()
-    report = train_model(
-        source,
-        out=Path(out),
-        settings=resolved,
-        observer=observer,
-        validation=validation,
-        test=test,
-        overwrite=overwrite,
-    )
+    told: Observer = SilentObserver() if quiet else ConsoleObserver()
+    # Only the main thread may handle signals; elsewhere an interruption reaches that thread alone.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with stop_on_interrupt() if in_main_thread else nullcontext(StopRequest()) as should_stop:
+        report = train_model(
+            source,
+            out=Path(out),
+            settings=resolved,
+            observer=Observers((should_stop, told)),
+            validation=validation,
+            test=test,
+            overwrite=overwrite,
+            should_stop=should_stop,
+        )
     return load(report.folder)
 
 

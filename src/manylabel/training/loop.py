@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +24,7 @@ from manylabel.modeling.packed import to_device
 from manylabel.modeling.precision import autocast, resolve_precision
 from manylabel.text.buckets import epoch_batches, split_batch
 from manylabel.text.pack import pack
-from manylabel.training.allocator import keep_freed_memory
+from manylabel.training.allocator import keeping_freed_memory
 from manylabel.training.objectives import Objective
 from manylabel.training.observers import Observer, Step, Validated
 from manylabel.training.optimizer import build_optimizer, set_rate
@@ -138,8 +139,11 @@ class Trainer:
         where the logits are not finite; such weights are never kept.
         """
         torch.manual_seed(self._settings.seed)
-        if self._device.type == "cpu":
-            keep_freed_memory()
+        with keeping_freed_memory() if self._device.type == "cpu" else nullcontext():
+            return self._run(validate)
+
+    def _run(self, validate: Callable[[], float | None]) -> Outcome:
+        """Every epoch, step and validation."""
         began, tokens, done = time.monotonic(), 0, 0
         best = _Best(self._classifier)
         ending: Ending = "finished"

@@ -75,8 +75,8 @@ def run_training(
 ) -> Any:  # noqa: ANN401 - TrainReport, imported late
     """Train with a bar on the terminal and a log beside the model; Ctrl-C ends the run and saves what it learned."""
     check_target(out, overwrite)  # Before torch is imported, which takes seconds.
-    from manylabel.cli.interrupt import stop_on_interrupt
     from manylabel.recipes.train import train_model
+    from manylabel.training.interrupt import stop_on_interrupt
     from manylabel.training.observers import ConsoleObserver, JsonLinesLog, Observers
 
     place = out.resolve()

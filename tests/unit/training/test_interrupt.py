@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from manylabel.cli.interrupt import stop_on_interrupt
+from manylabel.training.interrupt import stop_on_interrupt
 from manylabel.training.observers import Step
 
 STEP = Step(1, 10, 0, 0.5, 1.0, 1e-4, 8, 80, 0.1)
