@@ -124,7 +124,7 @@ def _release(stream: TextIO) -> None:
 
 def _say(text: str) -> None:
     """A line on standard error, if somebody reads it."""
-    from manylabel.training.terminal import printable
+    from manylabel.terminal import printable
 
     with suppress(OSError):
         sys.stderr.write(printable(text) + "\n")

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from manylabel.training.terminal import Terminal, printable
+from manylabel.terminal import Terminal, printable
 
 UNDEFINED = "-"
 METRIC_NAMES = {

@@ -27,7 +27,7 @@ def keeping_freed_memory() -> Iterator[None]:
     Does nothing where the C library is another one.
     """
     library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+    if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         yield
         return
     _set_options(library, KEEPING)

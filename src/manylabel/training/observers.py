@@ -15,7 +15,7 @@ from typing import IO, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from manylabel.training.terminal import Terminal, printable
+from manylabel.terminal import Terminal, printable
 
 
 @dataclass(frozen=True)

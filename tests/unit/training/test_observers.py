@@ -8,8 +8,8 @@ import sys
 import pytest
 from rich.console import Console
 
+from manylabel.terminal import Terminal, printable, printable_lines
 from manylabel.training.observers import ConsoleObserver, JsonLinesLog, Step, Validated
-from manylabel.training.terminal import Terminal, printable, printable_lines
 
 
 def step(number=1):

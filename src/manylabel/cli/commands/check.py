@@ -17,7 +17,7 @@ from manylabel.cli.arguments import (
     with_file_flags,
 )
 from manylabel.cli.show import print_json, result_console, share, table
-from manylabel.training.terminal import printable
+from manylabel.terminal import printable
 
 
 @with_file_flags

@@ -10,7 +10,7 @@ import typer
 from manylabel.cli.arguments import AsJson, Debug, Model, PrecisionOption, Quiet, with_file_flags
 from manylabel.cli.show import number, print_json, result_console, table
 from manylabel.errors import Finding, UsageError
-from manylabel.training.terminal import Terminal, printable
+from manylabel.terminal import Terminal, printable
 
 if TYPE_CHECKING:
     from manylabel.config.schema import DataSettings
