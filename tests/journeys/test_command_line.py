@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each test starts processes that import torch
+
 RUN = [sys.executable, "-m", "manylabel"]
 TRAIN_SETTINGS = ["--set", "training.learning_rate=0.001", "--set", "text.max_length=64", "--quiet"]
 

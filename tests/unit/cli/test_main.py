@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each test starts processes that import torch
+
 RUN = [sys.executable, "-m", "manylabel"]
 COMMAND = " ".join(RUN)
 
