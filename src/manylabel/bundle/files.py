@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,21 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_writable(target: Path) -> None:
+    """Find out before hours of training, not after, that the folder beside `target` takes no files.
+
+    Raises UsageError. Not part of `check_target`, which a save calls again just before its rename.
+    """
+    parent = target.resolve().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(prefix=".manylabel-", dir=parent))
+    except OSError as error:
+        found = f"nothing can be written beside it ({error.strerror})"
+        finding = Finding("U212", str(target), found, "a folder you may write to", "choose another --out")
+        raise UsageError(finding) from error
 
 
 def check_target(target: Path, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from manylabel.bundle.contents import Bundle
-from manylabel.bundle.files import check_target
+from manylabel.bundle.files import check_target, require_writable
 from manylabel.bundle.probes import Probes
 from manylabel.bundle.save import save_bundle
 from manylabel.config.schema import Precision, RunSettings, TrainingSettings
@@ -67,6 +67,7 @@ def train_model(
     loss was not finite, UsageError when `out` exists and `overwrite` is not set.
     """
     check_target(out, overwrite)
+    require_writable(out)
     encoder_folder = locate_encoder(settings.model.encoder)
     corpora = gather_corpora(source, validation, test, settings=settings, observer=observer)
     classifier = _new_classifier(encoder_folder, len(corpora.train.labels), settings)

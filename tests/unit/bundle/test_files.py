@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from manylabel.bundle import files
 from manylabel.bundle.exchange import exchange
-from manylabel.bundle.files import check_target, published_file, published_folder
+from manylabel.bundle.files import check_target, published_file, published_folder, require_writable
 from manylabel.bundle.manifest import read_manifest
 from manylabel.errors import BundleError, UsageError
 
@@ -355,3 +356,10 @@ def test_killing_a_save_leaves_the_old_model_or_a_whole_one(tmp_path, swaps, exi
         assert names(tmp_path) == MODEL, moment
         if not exists:
             files._remove_model(target)
+
+
+def test_a_place_that_takes_no_files_is_refused_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match="nothing can be written"):
+        require_writable(Path("/proc/model"))
+    require_writable(tmp_path / "new" / "model")
+    assert list((tmp_path / "new").iterdir()) == []
