@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check fix test-slow bench docs help
+.PHONY: setup demo test check fix test-slow bench bench-train docs help
 
 setup: $(STAMP) ## Create the virtual environment with the exact versions of constraints.txt
 
@@ -48,6 +48,9 @@ test-slow: setup ## Only the slow tests and those on public data
 
 bench: setup ## The quick benchmarks, one after the other
 	@for script in $(QUICK_BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-train: setup ## Training speed beside transformers' Trainer, loss curves, a profile: about 15 minutes on 2 cores
+	$(BIN)/python benchmarks/train_speed.py --profile
 
 docs: setup ## Regenerate docs/reference from the settings
 	$(BIN)/python -c "from manylabel.config.describe import write_reference; write_reference('docs/reference')"

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from manylabel.config.load import load_settings
-from manylabel.recipes.train import TrainReport, train_model
+from manylabel.recipes.train import Job, TrainReport, train_model
 from manylabel.training.observers import ConsoleObserver
 
 RESULTS = Path(__file__).parent / "results"
@@ -60,11 +60,9 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = train_model(
-            arguments.folder / source,
-            out=Path(folder) / "model",
+            Job(arguments.folder / source, Path(folder) / "model", **files),
             settings=load_settings(None, overrides),
             observer=ConsoleObserver(),
-            **files,
         )
     result = _result(report, overrides, time.monotonic() - began)
     day = datetime.now(UTC).strftime("%Y-%m-%d")

@@ -193,7 +193,7 @@ def train_tiny():
 
     def train(source: Path, encoder: Path, out: Path, **overrides) -> Path:
         from manylabel.config.load import load_settings
-        from manylabel.recipes.train import train_model
+        from manylabel.recipes.train import Job, train_model
         from manylabel.training.observers import SilentObserver
 
         values = {
@@ -206,7 +206,7 @@ def train_tiny():
         }
         named = {name.replace("__", "."): json.dumps(value) for name, value in values.items()}
         settings = load_settings(None, [f"{name}={value}" for name, value in named.items()])
-        train_model(source, out=out, settings=settings, observer=SilentObserver())
+        train_model(Job(source, out), settings=settings, observer=SilentObserver())
         return out
 
     return train

@@ -5,6 +5,7 @@ ManylabelError              exit code 1
 |-- EncoderError            an encoder folder or hub model that cannot be loaded
 |-- BundleError             a saved model that is damaged, incomplete or changed
 |-- TrainingError           a run that had to stop (its last good weights are kept)
+|-- TrainingStopped         exit code 130: a run that was asked to stop (its state is kept)
 `-- UsageError              exit code 2
     `-- ConfigError         a setting that does not exist or is out of range
 """
@@ -12,7 +13,7 @@ ManylabelError              exit code 1
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 MAX_ROWS_SHOWN = 8
 
@@ -35,12 +36,24 @@ class Finding:
     def sentence(self) -> str:
         """The finding as one line, for example `D107 mails.csv, column "refund", row 12: ...`."""
         where = f"{self.place}, {describe_rows(self.rows)}" if self.rows else self.place
-        parts = [f"{self.code} {where}: {self.found}."]
+        parts = [_ended(f"{self.code} {where}: {self.found}")]
         if self.allowed:
-            parts.append(f"Allowed: {self.allowed}.")
+            parts.append(_ended(f"Allowed: {self.allowed}"))
         if self.next_step:
-            parts.append(f"Next: {self.next_step}.")
+            parts.append(_ended(f"Next: {self.next_step}"))
         return " ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as plain values."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "place": self.place,
+            "found": self.found,
+            "allowed": self.allowed,
+            "next_step": self.next_step,
+            "rows": list(self.rows),
+        }
 
 
 def describe_rows(rows: tuple[int, ...]) -> str:
@@ -50,6 +63,16 @@ def describe_rows(rows: tuple[int, ...]) -> str:
         return f"row {shown}"
     more = f" and {len(rows) - MAX_ROWS_SHOWN:,} more" if len(rows) > MAX_ROWS_SHOWN else ""
     return f"rows {shown}{more}"
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """`1 row` or `2,000 rows`; `several` is the plural where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+def _ended(sentence: str) -> str:
+    """`sentence` with a full stop, unless it has an end already."""
+    return sentence if sentence.endswith((".", "?", "!")) else sentence + "."
 
 
 class ManylabelError(Exception):
@@ -76,6 +99,12 @@ class BundleError(ManylabelError):
 
 class TrainingError(ManylabelError):
     """Training had to stop; the last good weights are kept."""
+
+
+class TrainingStopped(ManylabelError):
+    """Training was asked to stop; its state is saved, and the same call goes on from there."""
+
+    exit_code = 130
 
 
 class UsageError(ManylabelError):

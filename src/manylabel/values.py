@@ -106,6 +106,14 @@ class Encodings:
     def __len__(self) -> int:
         return len(self.offsets_N1) - 1
 
+    def take(self, indices: npt.NDArray[np.int64]) -> Encodings:
+        """The texts at `indices`, in that order."""
+        lengths = self.lengths_N[indices]
+        ends = np.cumsum(lengths)
+        places = np.arange(lengths.sum()) + np.repeat(self.offsets_N1[indices] - (ends - lengths), lengths)
+        offsets = np.concatenate([np.zeros(1, np.int64), ends])
+        return Encodings(self.ids_T[places], self.segments_T[places], offsets, self.truncated_N[indices])
+
     @property
     def lengths_N(self) -> npt.NDArray[np.int64]:
         """Tokens of each text, special tokens included."""

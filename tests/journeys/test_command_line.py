@@ -86,6 +86,7 @@ def test_a_misspelt_setting_is_suggested(tiny_mails):
     assert "training.epochs" in done.stderr
 
 
+@pytest.mark.encoder
 def test_check_as_json(tiny_mails):
     done = manylabel("check", tiny_mails, "--json")
     report = json.loads(done.stdout)
@@ -235,7 +236,7 @@ def test_no_text_of_the_data_is_in_the_log_or_the_model(tmp_path, tiny_encoder, 
     assert canary not in done.stdout + done.stderr
 
 
-def start_long_training(tiny_mails, tiny_encoder, out):
+def start_long_training(tiny_mails, tiny_encoder, out, more_than=0):
     arguments = [
         "train",
         tiny_mails,
@@ -250,18 +251,45 @@ def start_long_training(tiny_mails, tiny_encoder, out):
     process = subprocess.Popen([*RUN, *map(str, arguments), *settings], stderr=subprocess.PIPE, text=True)
     log = out.with_name(out.name + ".log.jsonl")
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (log.exists() and '"step"' in log.read_text()):
+    sign = f'"step": {more_than + 1},'
+    while time.monotonic() < deadline and not (log.exists() and sign in log.read_text()):
         time.sleep(0.1)
     return process
 
 
-def test_interrupting_saves_a_model_that_works(tiny_mails, tiny_encoder, tmp_path):
-    out = tmp_path / "model"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_goes_on_with_the_same_command(tiny_mails, tiny_encoder, tmp_path, number):
+    out, run = tmp_path / "model", tmp_path / "model.run"
     process = start_long_training(tiny_mails, tiny_encoder, out)
-    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.send_signal(number)
     assert process.wait(timeout=60) == 130
-    assert "saving the model; once more" in process.stderr.read()
+    assert time.monotonic() - began < 10
+    errors = process.stderr.read()
     process.stderr.close()
+    assert "saving its state; once more" in errors
+    assert "T310" in errors
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert not out.exists()
+    assert (run / "checkpoints").is_dir()
+    stopped_at = int(errors.partition("stopped at step ")[2].partition(";")[0].replace(",", ""))
+
+    again = start_long_training(tiny_mails, tiny_encoder, out, more_than=stopped_at)
+    other = manylabel("train", tiny_mails, "--out", out, "--encoder", tiny_encoder)
+    assert other.returncode == 2
+    assert f"process {again.pid}" in other.stderr
+    again.kill()
+    again.communicate(timeout=60)
+
+    changed = manylabel("train", tiny_mails, "--out", out, "--encoder", tiny_encoder, *TRAIN_SETTINGS)
+    assert changed.returncode == 2
+    assert "training.epochs" in changed.stderr
+    assert "--fresh" in changed.stderr
+    fresh = manylabel(
+        "train", tiny_mails, "--out", out, "--encoder", tiny_encoder, "--fresh", *TRAIN_SETTINGS
+    )
+    assert fresh.returncode == 0, fresh.stderr
     assert manylabel("verify", out).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.log.jsonl"]
 

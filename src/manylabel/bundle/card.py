@@ -37,8 +37,13 @@ def model_card(bundle: Bundle) -> str:
         f"- Texts are read up to {bundle.tokenizer.max_length} tokens; predictions say when one was cut.\n"
         "- The figures hold for texts like the test rows, and not beyond them.\n"
         "- Labels marked as unjudged had too few validation rows; their threshold is the default.\n"
-        f"- {SEEN_TEXTS} holds a 64-bit fingerprint, without salt, of each training and validation text. Who has\n"
-        "  the model can test whether a text was among them, and find short texts by guessing.",
+        f"- {SEEN_TEXTS} holds a 64-bit fingerprint, without salt, of each training and validation text"
+        + (
+            ""
+            if bundle.seen_sketches is None
+            else ", and 128\n  bytes that tell near copies of the longer ones"
+        )
+        + ". Who has\n  the model can test whether a text was among them, and find short texts by guessing.",
     ]
     return "\n\n".join(sections) + "\n"
 

@@ -13,6 +13,7 @@ from manylabel.bundle.manifest import Provenance
 from manylabel.bundle.probes import Probes
 from manylabel.config.schema import RunSettings
 from manylabel.data.layout import Layout
+from manylabel.data.sketches import Sketches
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.evaluation.baseline import LinearBaseline
 from manylabel.modeling.classifier import Classifier
@@ -32,7 +33,8 @@ class Bundle:
     """A trained model with everything its figures and decisions depend on.
 
     `seen_texts` are sorted 64-bit fingerprints of the training and validation texts, so that an evaluation can
-    say which of its rows the model has seen; the texts themselves are not stored.
+    say which of its rows the model has seen; the texts themselves are not stored. `seen_sketches`, uint8 [M, 128]
+    of `data.sketches`, do the same for near copies; None in a model saved before there were any.
     """
 
     classifier: Classifier
@@ -46,6 +48,7 @@ class Bundle:
     baseline: FittedBaseline
     evaluation: Mapping[str, Any] | None
     probes: Probes
+    seen_sketches: Sketches | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

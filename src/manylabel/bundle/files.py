@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
 import os
 import platform
@@ -29,19 +29,11 @@ SETTINGS = "settings.yaml"
 CARD = "README.md"
 MANIFEST = "manifest.json"
 
-HASH_CHUNK_BYTES = 1 << 20
 MANIFEST_KEYS = {"checksum", "files", "format_version", "labels"}
 """By these a manifest.json is known as one of ours; the same name is common elsewhere."""
 NAMES_SHOWN = 3
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes in hexadecimal; about 0.2 s for 90 MB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+ERRORS_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, none left of the user's share, a file too large: met only by who writes."""
 
 
 def sync(path: Path) -> None:
@@ -120,10 +112,12 @@ def published_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         check_target(target, overwrite)
         _take_name(temporary, target, replaced)
         sync(target.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if replaced.exists() and not target.exists():
             replaced.rename(target)
+        if isinstance(error, OSError):
+            _tell_users_name(error, temporary, target)
         raise
     _remove_model(replaced)
 
@@ -145,6 +139,9 @@ def published_file(target: Path) -> Iterator[Path]:
         sync(temporary)
         temporary.replace(target)
         sync(target.parent)
+    except OSError as error:
+        _tell_users_name(error, temporary, target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -156,6 +153,15 @@ def replaced_leftovers(target: Path) -> list[Path]:
         for name in _names_like(target.parent, f".{target.name}.replaced-", "")
         if (target.parent / name).is_dir()
     ]
+
+
+def _tell_users_name(error: OSError, temporary: Path, target: Path) -> None:
+    """Put the name the user gave into an error that has our temporary one, or none because a write failed."""
+    named = "" if error.filename is None else os.fsdecode(error.filename)
+    if Path(named).is_relative_to(temporary):
+        error.filename, error.filename2 = str(target / Path(named).relative_to(temporary)), None
+    elif not named and error.errno in ERRORS_OF_WRITING:
+        error.filename = str(target)
 
 
 def _held(target: Path) -> str | None:

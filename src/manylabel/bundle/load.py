@@ -36,6 +36,7 @@ def load_bundle(folder: Path) -> Bundle:
     _check_labels(folder, manifest, config, thresholds)
     settings = load_settings(folder / files.SETTINGS, ())
     evaluation = folder / files.EVALUATION
+    seen = load_arrays(folder / files.SEEN_TEXTS)
     return Bundle(
         classifier=load_classifier(
             config, load_tensors(folder / files.WEIGHTS), num_labels=len(manifest.labels), head=manifest.head
@@ -46,7 +47,8 @@ def load_bundle(folder: Path) -> Bundle:
         layout=Layout.from_json(manifest.layout),
         settings=settings,
         provenance=manifest.provenance,
-        seen_texts=load_arrays(folder / files.SEEN_TEXTS)["fingerprints"],
+        seen_texts=seen["fingerprints"],
+        seen_sketches=seen.get("sketches"),
         baseline=FittedBaseline(
             LinearBaseline.from_arrays(load_arrays(folder / files.BASELINE), manifest.labels),
             Thresholds.from_json(decisions["baseline_thresholds"]),

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manylabel.bundle.files import MANIFEST, replaced_leftovers, sha256_of
+from manylabel.bundle.files import MANIFEST, replaced_leftovers
+from manylabel.digest import sha256_of
 from manylabel.errors import BundleError, Finding
 
 FORMAT_VERSION = 1
@@ -131,8 +132,11 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _no_model(folder: Path) -> Finding:
-    what = "no such folder" if not folder.is_dir() else "no manifest.json, so not a manylabel model"
-    next_step = "check the path"
+    what, next_step = "no such folder", "check the path"
+    if folder.is_dir():
+        what = "no manifest.json, so not a manylabel model"
+    elif folder.exists():
+        what, next_step = "it is a file, not a folder", "name the folder of the model"
     if leftovers := replaced_leftovers(folder):
         next_step = (
             f"a save was cut short; the former model is in {leftovers[-1]}: rename it to {folder.name}, "

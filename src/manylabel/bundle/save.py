@@ -7,6 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_tensors
 
@@ -52,6 +54,7 @@ def _publish(bundle: Bundle, target: Path, overwrite: bool) -> None:
             files=describe_files(folder),
         )
         (folder / files.MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
+        _same_mode(folder, folder / files.MANIFEST)
 
 
 def _free_name(target: Path) -> Path:
@@ -79,12 +82,22 @@ def _write_decisions(bundle: Bundle, folder: Path) -> None:
     }
     _write_json(folder / files.DECISIONS, decisions)
     save_arrays(dict(sorted(bundle.baseline.model.to_arrays().items())), folder / files.BASELINE)
-    save_arrays({"fingerprints": bundle.seen_texts}, folder / files.SEEN_TEXTS)
+    seen: dict[str, npt.NDArray[np.unsignedinteger]] = {"fingerprints": bundle.seen_texts}
+    if bundle.seen_sketches is not None:
+        seen["sketches"] = bundle.seen_sketches
+    save_arrays(seen, folder / files.SEEN_TEXTS)
     _write_json(folder / files.PROBES, bundle.probes.to_json())
     if bundle.evaluation is not None:
         _write_json(folder / files.EVALUATION, dict(bundle.evaluation))
     (folder / files.SETTINGS).write_text(dump_settings(bundle.settings), encoding="utf-8")
     (folder / files.CARD).write_text(model_card(bundle), encoding="utf-8")
+
+
+def _same_mode(folder: Path, model: Path) -> None:
+    """Let everyone read the tensors who may read the rest; safetensors makes its files for their owner alone."""
+    mode = model.stat().st_mode & 0o777
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

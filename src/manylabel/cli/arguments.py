@@ -16,7 +16,12 @@ Source = Annotated[
     Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, also .gz or .zst.", show_default=False)
 ]
 Model = Annotated[Path, typer.Argument(help="Folder of a saved model.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object and nothing else; where it fails, with error and findings."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 SetOption = Annotated[
@@ -27,7 +32,11 @@ SetOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16"] | None,
-    typer.Option("--precision", help="fp32, bf16, or auto; as at training by default.", show_default=False),
+    typer.Option(
+        "--precision",
+        help="fp32, bf16, or auto; by default the model's inference.precision, which is fp32 unless it was set.",
+        show_default=False,
+    ),
 ]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.", show_default=False)]
 

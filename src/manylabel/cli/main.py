@@ -11,14 +11,17 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from manylabel import __version__
+from manylabel.cli.failures import say, tell_defect, tell_refusal, tell_system_error, tell_wrong_usage
 from manylabel.errors import ManylabelError
+
+if TYPE_CHECKING:
+    from manylabel.recipes.launch import Member
 
 COMMANDS = {
     "demo": "Train, evaluate and predict on the example e-mails, in a few minutes.",
@@ -75,26 +78,56 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with a documented exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
+    debug, as_json = "--debug" in arguments, "--json" in _options(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # A terminal without a letter is no reason to fail.
+    member = _member(arguments, debug=debug)
     try:
         code = _run(arguments)
-    except ManylabelError as error:
-        code = _report(error, debug=debug)
     except KeyboardInterrupt:
-        _say("Interrupted; nothing unfinished was left behind.")
+        say("Interrupted; nothing unfinished was left behind.")
         code = INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone (`manylabel ... | head`): not an error, and nothing may be written.
         code = 0
-    except OSError as error:
-        code = _report_system(error, debug=debug)
     except Exception as error:
-        code = _report_usage(error, debug=debug)
+        if debug:
+            raise
+        unsaid = member.unsaid(error) if member is not None else None
+        code = _tell(error, as_json=as_json) if unsaid is None else unsaid
     _release(sys.stdout)
     _release(sys.stderr)
+    if member is not None:
+        member.end(code)
     sys.exit(code)
+
+
+def _member(arguments: list[str], *, debug: bool) -> Member | None:
+    """This process as one of several that train together, silent unless it is the first; else None."""
+    if "RANK" not in os.environ or "train" not in arguments:
+        return None
+    from manylabel.recipes.launch import Member
+
+    member = Member.from_environment()
+    if member is not None:
+        member.begin(debug=debug)
+    return member
+
+
+def _options(arguments: list[str]) -> list[str]:
+    """The arguments before a lone `--`, after which all are texts."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _tell(error: Exception, *, as_json: bool) -> int:
+    """Say what went wrong; returns the exit code."""
+    if isinstance(error, ManylabelError):
+        return tell_refusal(error, as_json=as_json)
+    if isinstance(error, OSError):
+        return tell_system_error(error, as_json=as_json)
+    if hasattr(error, "format_message"):  # Typer's own errors.
+        return tell_wrong_usage(error, as_json=as_json)
+    return tell_defect(error, as_json=as_json)
 
 
 def _run(arguments: list[str]) -> int:
@@ -105,7 +138,8 @@ def _run(arguments: list[str]) -> int:
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     command = typer.main.get_command(build_app(chosen))
     try:
-        with command.make_context("manylabel", arguments) as context:
+        # `train --processes` passes the arguments on.
+        with command.make_context("manylabel", list(arguments), obj=tuple(arguments)) as context:
             command.invoke(context)
         code = 0
     except typer.Exit as ended:
@@ -120,47 +154,3 @@ def _release(stream: TextIO) -> None:
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _say(text: str) -> None:
-    """A line on standard error, if somebody reads it."""
-    from manylabel.terminal import printable
-
-    with suppress(OSError):
-        sys.stderr.write(printable(text) + "\n")
-        sys.stderr.flush()
-
-
-def _report(error: ManylabelError, *, debug: bool) -> int:
-    if debug:
-        raise error
-    for finding in error.findings:
-        _say(finding.sentence())
-    return error.exit_code
-
-
-def _report_system(error: OSError, *, debug: bool) -> int:
-    """Disk full, no permission: the system's words, and what they mean for the user's files."""
-    if debug:
-        raise error
-    place = error.filename or "the output"
-    _say(f"S001 {place}: {error.strerror or error}. Next: free space or choose another place; "
-         "what was there before is unchanged.")  # fmt: skip
-    return 1
-
-
-def _report_usage(error: Exception, *, debug: bool) -> int:
-    """Typer's own usage errors get their sentence; anything else is a defect of ours and keeps its traceback."""
-    show = getattr(error, "show", None)
-    if debug or show is None:
-        if debug:
-            raise error
-        _say(
-            f"S002 manylabel itself failed ({type(error).__name__}). Next: run the command again with --debug and "
-            "report the traceback."
-        )
-        return 1
-    with suppress(OSError):
-        show()
-    code: int = getattr(error, "exit_code", 2)
-    return code

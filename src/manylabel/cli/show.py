@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from manylabel.errors import counted
 from manylabel.terminal import Terminal, printable
 
 UNDEFINED = "-"
@@ -69,7 +70,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def evaluation_tables(figures: Mapping[str, Any]) -> list[Table | str]:
     """The figures of `Evaluation.to_json`: labels, averages beside the baseline's, what is undefined and seen."""
     parts: list[Table | str] = [_label_table(figures), "", _average_table(figures), *_left_out(figures)]
-    rows = f"{figures['rows']:,} rows"
+    rows = counted(figures["rows"], "row")
     seen = figures.get("rows_seen_in_training")
     if seen is not None:
         rows += f", {seen:,} of them seen in training"
@@ -85,7 +86,7 @@ def _left_out(figures: Mapping[str, Any]) -> list[str]:
     if not counts:
         return []
     shown = ", ".join(f"{METRIC_NAMES[metric]} {count:,}" for metric, count in counts.items())
-    return [f"left out of the macro averages, of {len(figures['labels']):,} labels: {shown}"]
+    return [f"left out of the macro averages, of {counted(len(figures['labels']), 'label')}: {shown}"]
 
 
 def _unjudged(figures: Mapping[str, Any]) -> list[Table | str]:

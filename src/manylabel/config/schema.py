@@ -92,7 +92,19 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(default=0.01, ge=0.0, le=1.0)
     """Decoupled weight decay; biases and normalisation weights have none."""
     warmup: float = Field(default=0.1, ge=0.0, le=1.0)
-    """Share of the steps in which the rate rises linearly; it then falls linearly to 0."""
+    """Share of the steps in which the rate rises linearly from 0; it then falls as `schedule` says."""
+    schedule: Literal["linear", "cosine", "slanted_triangular"] = "linear"
+    """How the rate falls after warmup: linear and cosine to 0, slanted_triangular linearly to 1/32 of the peak."""
+    layer_decay: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Each layer learns at this multiple of the rate of the layer above it; the embeddings come last."""
+    frozen_layers: int = Field(default=0, ge=0, le=200)
+    """The embeddings and so many layers from below keep their weights; 0 trains all."""
+    freeze_embeddings: bool = False
+    """The embeddings keep their weights."""
+    gradual_unfreezing: bool = False
+    """The first epoch trains the head alone, and each further epoch one layer more, from above."""
+    ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Validate and save an exponential moving average of the weights with this decay a step; 0 uses the weights."""
     clip_norm: float = Field(default=1.0, gt=0.0)
     """Largest norm of the gradient; longer ones are scaled down."""
     patience: int = Field(default=2, ge=0)
@@ -103,8 +115,55 @@ class TrainingSettings(Settings):
     """Tokens in one forward and backward pass; a batch with more is split, with the same gradient."""
     precision: Precision = "auto"
     """bf16 where the processor has it (AMX, AVX512-BF16, GPU), else fp32."""
+    gradient_checkpointing: bool = False
+    """Compute the layers again on the way back instead of keeping what they made; less memory, more time."""
+    gradient_compression: Literal["none", "bf16"] = "none"
+    """Number format in which several processes add up their gradients; none is fp32."""
     seed: int = Field(default=1, ge=0, lt=2**31)
     """Seed of initialisation, order and dropout."""
+
+
+class LossSettings(Settings):
+    """What training minimises."""
+
+    kind: Literal["bce", "focal", "asymmetric", "distribution_balanced"] = "bce"
+    """Binary cross-entropy, focal, asymmetric (ASL) or distribution-balanced loss."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=0.5)
+    """Targets become this instead of 0 and 1 minus this instead of 1."""
+    label_weights: Literal["none", "positive", "class_balanced"] = "none"
+    """positive weights the ones of a label by zeros / ones; class_balanced weights a label by its effective number."""
+    positive_weight_cap: float = Field(default=10.0, ge=1.0)
+    """Largest weight of a positive, for label_weights=positive."""
+    class_balanced_beta: float = Field(default=0.999, ge=0.0, lt=1.0)
+    """How slowly another example of a label stops counting, for label_weights=class_balanced."""
+    focal_gamma: float = Field(default=2.0, ge=0.0)
+    """How strongly focal loss fades out what is already right."""
+    gamma_positive: float = Field(default=0.0, ge=0.0)
+    """Focusing of positives in the asymmetric loss."""
+    gamma_negative: float = Field(default=4.0, ge=0.0)
+    """Focusing of negatives in the asymmetric loss."""
+    margin: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Negatives with a probability below this cost nothing in the asymmetric loss."""
+
+
+class LoraSettings(Settings):
+    """Low-rank adaptation: small trained updates beside frozen linear layers, merged when the model is saved."""
+
+    rank: int = Field(default=0, ge=0, le=1024)
+    """Rank of the updates; 0 trains the weights themselves."""
+    alpha: float = Field(default=16.0, gt=0.0)
+    """The update is scaled by alpha / rank."""
+
+
+class CheckpointSettings(Settings):
+    """Checkpoints of a running training, in OUT.run beside the model; the same command goes on from the last one."""
+
+    minutes: float = Field(default=5.0, ge=0.0)
+    """Minutes between two checkpoints; 0 writes one only when the run is stopped."""
+    steps: int = Field(default=0, ge=0)
+    """Steps between two checkpoints; 0 goes by minutes alone."""
+    keep: int = Field(default=2, ge=1, le=100)
+    """How many of the newest checkpoints stay on disk."""
 
 
 class DecisionSettings(Settings):
@@ -133,5 +192,8 @@ class RunSettings(Settings):
     split: SplitSettings = SplitSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
+    loss: LossSettings = LossSettings()
+    lora: LoraSettings = LoraSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     decisions: DecisionSettings = DecisionSettings()
     inference: InferenceSettings = InferenceSettings()

@@ -20,6 +20,7 @@ from manylabel.data.parquet import plain_schema
 from manylabel.data.problems import Problem, RowProblems, finding
 from manylabel.data.read import read_rows
 from manylabel.data.targets import LabelledTable, listed_targets, one_hot_targets
+from manylabel.data.unused import unused_columns
 from manylabel.errors import DataError, Finding
 from manylabel.values import Corpus, IntArray, LabelSet
 
@@ -94,7 +95,8 @@ def read_corpus(
     corpus, findings = to_corpus(
         rows.table, layout, path.name, labels=labels, rows_N=rows.rows_N, is_named=names_labels(options)
     )
-    return ReadCorpus(corpus, layout, (*rows.findings, *findings))
+    notes = unused_columns(rows.table, layout, path.name) if labels is None else []
+    return ReadCorpus(corpus, layout, (*rows.findings, *notes, *findings))
 
 
 def load_table(
@@ -111,7 +113,8 @@ def load_table(
         raise DataError(_no_rows(source))
     layout = guess_layout(arrow, options, source, labels=labels, stored=stored)
     corpus, findings = to_corpus(arrow, layout, source, labels=labels, is_named=names_labels(options))
-    return _loaded(corpus, layout, tuple(findings))
+    notes = unused_columns(arrow, layout, source) if labels is None else []
+    return _loaded(corpus, layout, (*notes, *findings))
 
 
 def to_corpus(

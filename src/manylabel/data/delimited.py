@@ -20,7 +20,7 @@ from manylabel.data.dialect import Dialect, RawRow, detect_dialect, split_rows, 
 from manylabel.data.formats import FileFormat
 from manylabel.data.problems import Problem, RowProblems, finding
 from manylabel.data.text_encoding import is_clean, open_text, suggested_encoding
-from manylabel.errors import DataError, Finding
+from manylabel.errors import DataError, Finding, counted
 
 SAMPLE_CHARACTERS = 8 << 20
 SEPARATOR_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "|"}
@@ -116,11 +116,11 @@ class DelimitedReader:
             step = step if self.dialect.quoted else f"remove the additional {separator[2:]} from the cells"
         else:
             step = "add the missing cells, or remove the row"
-        plural = "" if width == 1 else "s"
-        found = (
-            f"{width} column{plural}, but the {'header has' if self.header else 'other rows have'} {expected}"
+        others = "header has" if self.header else "other rows have"
+        found = f"{counted(width, 'column')}, but the {others} {expected}"
+        return Problem(
+            "D107", self.path.name, found, f"{counted(expected, 'column')} separated by {separator}", step
         )
-        return Problem("D107", self.path.name, found, f"{expected} columns separated by {separator}", step)
 
     def _defect_problem(self, row: RawRow) -> Problem:
         lines = (

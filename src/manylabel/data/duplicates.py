@@ -43,26 +43,6 @@ class LeakAudit:
     exact_N: BoolArray
     near_N: BoolArray
 
-    @property
-    def leaked_N(self) -> BoolArray:
-        """Seen exactly or nearly."""
-        return self.exact_N | self.near_N
-
-    @property
-    def num_exact(self) -> int:
-        """Test texts that occur in training."""
-        return int(self.exact_N.sum())
-
-    @property
-    def num_near(self) -> int:
-        """Test texts that only nearly occur in training."""
-        return int(self.near_N.sum())
-
-    @property
-    def share(self) -> float:
-        """Share of test texts seen exactly or nearly, 0 to 1; 0 without test texts."""
-        return float(self.leaked_N.mean()) if len(self.exact_N) else 0.0
-
 
 def normalized(text: str) -> str:
     """`text` in NFKC, case folded, with single spaces; the key of exact duplicates."""

@@ -140,4 +140,6 @@ def _near_names(path: Path) -> str:
 
 
 def _refused(code: str, path: Path, found: str, allowed: str, next_step: str) -> DataError:
-    return DataError(finding(code, path.name, found, allowed, next_step))
+    # The name of "." is empty.
+    name = path.name or path.resolve().name or str(path)
+    return DataError(finding(code, name, found, allowed, next_step))

@@ -11,7 +11,8 @@ from manylabel.data.corpus import Loaded
 from manylabel.data.guessing import order_names
 from manylabel.data.layout import Layout, did_you_mean
 from manylabel.data.problems import Problem, RowProblems, finding, shown_value
-from manylabel.errors import DataError
+from manylabel.data.targets import missing_columns
+from manylabel.errors import DataError, counted
 from manylabel.values import NOT_ANNOTATED, Corpus, IntArray, LabelSet
 
 SOURCE = "(texts, labels)"
@@ -98,9 +99,9 @@ def _check_lengths(num_texts: int, columns: dict[str, Any]) -> None:
         finding(
             "D144",
             f"{SOURCE}, {name}",
-            f"{len(column):,} entries for {num_texts:,} texts",
+            f"{counted(len(column), 'entry', 'entries')} for {counted(num_texts, 'text')}",
             "one a text",
-            "check",
+            f"give {name} as many entries as there are texts, in their order",
         )
         for name, column in columns.items()
         if column is not None and len(column) != num_texts
@@ -123,7 +124,7 @@ def _targets(
         else _numbered(matrix_NL.shape[1])
     )
     if len(names) != matrix_NL.shape[1]:
-        found = f"{len(names)} label names for {matrix_NL.shape[1]} columns"
+        found = f"{counted(len(names), 'label name')} for {counted(matrix_NL.shape[1], 'column')}"
         raise DataError(
             finding("D144", f"{SOURCE}, label_names", found, "one name a column", "check label_names")
         )
@@ -156,7 +157,7 @@ def _matrix(labels: object) -> IntArray:
         )
         raise DataError(finding("D152", f"{SOURCE}, labels", found, allowed, "check the call")) from problem
     if matrix_NL.ndim != 2:
-        found = f"the labels have {matrix_NL.ndim} dimension(s)"
+        found = f"the labels have {counted(matrix_NL.ndim, 'dimension')}"
         step = "give one column a label; classes 0, 1, 2 must become one 0/1 column each"
         raise DataError(finding("D152", f"{SOURCE}, labels", found, "texts x labels", step))
     return matrix_NL
@@ -210,12 +211,8 @@ def _reordered(
     if known is None or known == names:
         return names, targets_NL
     position = {name: index for index, name in enumerate(names.names)}
-    for name in known.names:
-        if name not in position:
-            step = did_you_mean(name, names.names) or "add the column"
-            problems.add(
-                Problem("D150", SOURCE, f'no column for the label "{name}"', ", ".join(names.names), step)
-            )
+    if missing := [name for name in known.names if name not in position]:
+        problems.add(missing_columns(SOURCE, missing, names.names))
     for name in names.names:
         if name not in known.names:
             found = f'the model does not know the label "{name}"; its column is not used'

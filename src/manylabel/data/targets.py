@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from manylabel.data.guessing import FLAG_VALUES, split_cell
 from manylabel.data.layout import Layout, did_you_mean
-from manylabel.data.problems import Problem, RowProblems, shown_value
+from manylabel.data.problems import Problem, RowProblems, near_name, shown_value
 from manylabel.values import NOT_ANNOTATED, IntArray, LabelSet
 
 MAX_KINDS_SHOWN = 20
@@ -41,11 +41,8 @@ def one_hot_targets(data: LabelledTable, labels: LabelSet, problems: RowProblems
     for index, name in enumerate(labels.names):
         if name in known:
             targets_NL[:, index] = _flags(data, name, problems)
-        else:
-            step = did_you_mean(name, known) or "rename or add the column; -1 means not annotated"
-            problems.add(
-                Problem("D150", data.source, f'no column for the label "{name}"', ", ".join(known), step)
-            )
+    if missing := [name for name in labels.names if name not in known]:
+        problems.add(missing_columns(data.source, missing, known))
     for name in data.layout.label_columns:
         if name not in labels.names:
             place = f'{data.source}, column "{name}"'
@@ -84,6 +81,20 @@ def listed_targets(data: LabelledTable, labels: LabelSet, problems: RowProblems)
         Problem("D153", place, "the value is missing (null)", "a list of labels", step), data.rows_N[empty]
     )
     return targets_NL
+
+
+def missing_columns(source: str, missing: Sequence[str], known: Sequence[str]) -> Problem:
+    """One problem for all the labels that have no column among `known`, with the names they may go by."""
+    listed = ", ".join(f'"{name}"' for name in missing)
+    found = f"no column for the label{'s' if len(missing) > 1 else ''} {listed}"
+    near = [(name, near_name(name, known)) for name in missing]
+    likely = [f'"{other}" for "{name}"' for name, other in near if other is not None]
+    step = "rename or add the columns; -1 means not annotated"
+    if len(missing) == 1:
+        step = did_you_mean(missing[0], list(known)) or "rename or add the column; -1 means not annotated"
+    elif likely:
+        step = f"did you mean {', '.join(likely)}?"
+    return Problem("D150", source, found, ", ".join(known), step)
 
 
 def _flags(data: LabelledTable, name: str, problems: RowProblems) -> IntArray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from manylabel.data.duplicates import contradictory_rows
 from manylabel.data.problems import finding
-from manylabel.errors import Finding
+from manylabel.errors import Finding, counted
 from manylabel.values import NOT_ANNOTATED, Corpus
 
 MIN_ROWS = 8
@@ -23,7 +23,7 @@ def check_corpus(corpus: Corpus) -> list[Finding]:
 def _too_small(corpus: Corpus) -> list[Finding]:
     findings = []
     if len(corpus) < MIN_ROWS:
-        found, allowed = f"there are only {len(corpus)} rows", f"at least {MIN_ROWS} rows"
+        found, allowed = f"there are only {counted(len(corpus), 'row')}", f"at least {MIN_ROWS} rows"
         findings.append(finding("D160", corpus.source, found, allowed, "add rows"))
     if len(set(corpus.texts)) == 1 and len(corpus) > 1:
         found, step = "all texts are the same", "check --text-column"

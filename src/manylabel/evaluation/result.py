@@ -137,10 +137,3 @@ class Evaluation:
                 if label.threshold_reason is not None
             },
         }
-
-    def table_rows(self) -> tuple[tuple[str, int, float | None, float | None, float | None, float], ...]:
-        """One line a label for a printed table: name, support, ROC-AUC, average precision, F1, threshold."""
-        return tuple(
-            (label.name, label.support, label.roc_auc, label.average_precision, label.f1, label.threshold)
-            for label in self.labels
-        )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.errors import Finding, UsageError
+from manylabel.errors import Finding, UsageError, counted
 from manylabel.inference.backends.base import Backend
 from manylabel.text.buckets import plan_batches
 from manylabel.text.pack import pack
@@ -84,24 +84,26 @@ class Predictor:
         """Label names in column order."""
         return self.thresholds.labels
 
-    def probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> FloatArray:
+    def probabilities(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> FloatArray:
         """Only the probabilities_BL of `predict`."""
         return self.predict(texts, pairs).probabilities_BL
 
     def predict(
         self,
-        texts: Sequence[str],
-        pairs: Sequence[str] | None = None,
+        texts: Iterable[str],
+        pairs: Iterable[str] | None = None,
         *,
         on_batch: Callable[[int], None] | None = None,
     ) -> Predictions:
-        """Probabilities and decisions of each text, in order; an empty list gives empty arrays.
+        """Probabilities and decisions of each text, in order; none gives empty arrays.
 
+        `texts` may be anything that gives texts one by one, a generator too; they are read into memory first.
         `pairs` are second texts for models trained on pairs. Texts over the length limit are cut and flagged.
-        Raises UsageError for pairs without such a model or such a model without pairs, TypeError for a text that
-        is no str.
+        Raises UsageError for pairs without such a model or such a model without pairs, TypeError for one str in
+        place of several and for a text that is no str.
         """
-        _require_texts(texts)
+        texts = _listed(texts)
+        pairs = None if pairs is None else _listed(pairs)
         self._require_pairs(len(texts), pairs)
         probabilities = [np.zeros((0, len(self.labels)))]
         truncated = [np.zeros(0, np.bool_)]
@@ -131,25 +133,21 @@ class Predictor:
                     "U205", "prediction", f"{found}, but the model was trained on {was}", was, f"give {was}"
                 )
             )
-        if pairs is not None:
-            _require_texts(pairs)
-            if len(pairs) != num_texts:
-                raise UsageError(
-                    Finding(
-                        "U208",
-                        "prediction",
-                        f"{num_texts:,} texts but {len(pairs):,} pairs",
-                        "one pair a text",
-                    )
-                )
+        if pairs is not None and len(pairs) != num_texts:
+            found = f"{counted(num_texts, 'text')} but {counted(len(pairs), 'pair')}"
+            raise UsageError(Finding("U208", "prediction", found, "one pair a text"))
 
 
-def _require_texts(texts: Sequence[str]) -> None:
-    """One string is a common slip for a list of strings, and None a common cell of a table."""
+def _listed(texts: Iterable[str]) -> Sequence[str]:
+    """The texts as a list or tuple. One str is a common slip for a list of them, and None a common cell of a table."""
     if isinstance(texts, str):
         raise TypeError("predict takes a list of texts; put the text into a list: predict([text])")
-    for index, text in enumerate(texts):
+    if not isinstance(texts, Iterable):
+        raise TypeError(f"predict takes a list of texts, not {type(texts).__name__}")
+    listed = texts if isinstance(texts, list | tuple) else list(texts)
+    for index, text in enumerate(listed):
         if not isinstance(text, str):
             raise TypeError(
                 f"text {index} is {type(text).__name__}, expected str; replace missing texts by ''"
             )
+    return listed

@@ -62,6 +62,11 @@ class TransformersEncoder(nn.Module):
         if settings.model_type not in ALLOWED_TYPES:
             self._try_out()
 
+    def recompute_layers(self) -> None:
+        """Gradient checkpointing as transformers has it; an architecture without it stays as it is."""
+        if self.model.supports_gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
     @property
     def hidden_size(self) -> int:
         """D."""

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from manylabel.modeling.attention import HeadPlan, attend_all, attend_first
 from manylabel.modeling.dropout import Dropout
@@ -60,6 +61,14 @@ class PackedEncoder(nn.Module):
             Layer(shape, dropout=dropout, attention_dropout=attention_dropout)
             for _ in range(shape.num_layers)
         )
+        self._recomputes = False
+
+    def recompute_layers(self) -> None:
+        """Keep only what enters each layer for the way back and compute the rest again: less memory, more time.
+
+        Gradient checkpointing (Chen et al. 2016); the gradient stays the same, dropout included.
+        """
+        self._recomputes = True
 
     @property
     def hidden_size(self) -> int:
@@ -97,9 +106,18 @@ class PackedEncoder(nn.Module):
         plan = batch.plan.for_heads(self.shape.num_heads)
         hidden_TD: Tensor = self.embeddings(batch)
         for layer in list(self.layers)[:-1]:
-            hidden_TD = layer(hidden_TD, plan)
-        firsts_B = batch.firsts_B if first_only else None
-        result: Tensor = self.layers[-1](hidden_TD, plan, firsts_B)
+            hidden_TD = self._through(layer, hidden_TD, plan, None)
+        return self._through(self.layers[-1], hidden_TD, plan, batch.firsts_B if first_only else None)
+
+    def _through(
+        self, layer: nn.Module, hidden_TD: Tensor, plan: HeadPlan, firsts_B: Tensor | None
+    ) -> Tensor:
+        """One layer, whose inside is computed again on the way back if that was asked for."""
+        result: Tensor
+        if self._recomputes and torch.is_grad_enabled():
+            result = checkpoint(layer, hidden_TD, plan, firsts_B, use_reentrant=False)
+        else:
+            result = layer(hidden_TD, plan, firsts_B)
         return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from manylabel.config.schema import Precision
 from manylabel.inference.load import LoadedModel, load_model
 from manylabel.recipes.corpora import Source
 from manylabel.recipes.evaluate import evaluate_model
-from manylabel.recipes.train import train_model
+from manylabel.recipes.train import Job, train_model
 from manylabel.training.interrupt import StopRequest, stop_on_interrupt
 from manylabel.training.observers import ConsoleObserver, Observer, Observers, SilentObserver
 from manylabel.values import Predictions
@@ -47,7 +47,7 @@ class Model:
         """The figures on the test rows at training time, in the form of `manylabel evaluate --json`."""
         return self._loaded.bundle.evaluation
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Predictions:
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Predictions:
         """Probabilities and decisions of each text (with its pair, for a model of pairs), in order."""
         return self._loaded.predictor.predict(texts, pairs)
 
@@ -71,14 +71,16 @@ def fit(
     test: Source | None = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    fresh: bool = False,
     quiet: bool = False,
 ) -> Model:
     """Train on `source` and save the model as the folder `out`.
 
     `source`, `validation` and `test` are paths, Arrow tables, pandas frames or (texts, labels), labels being a
     0/1 matrix or a list of lists of names. What is not given is split off. `settings` maps names to values, for
-    example {"training.epochs": 2}. An interruption (Ctrl-C) after the first step ends the training, saves what was
-    learned and returns it. Raises DataError, EncoderError, ConfigError, UsageError, TrainingError.
+    example {"training.epochs": 2}. An interruption (Ctrl-C) after the first step saves the state of the training in
+    the folder OUT.run and raises TrainingStopped; the same call goes on from there, unless `fresh` discards it. Raises
+    DataError, EncoderError, ConfigError, UsageError, TrainingError.
     """
     resolved = load_settings(None, typed=settings)
     told: Observer = SilentObserver() if quiet else ConsoleObserver()
@@ -86,13 +88,9 @@ def fit(
     in_main_thread = threading.current_thread() is threading.main_thread()
     with stop_on_interrupt() if in_main_thread else nullcontext(StopRequest()) as should_stop:
         report = train_model(
-            source,
-            out=Path(out),
+            Job(source, Path(out), validation, test, overwrite=overwrite, fresh=fresh),
             settings=resolved,
             observer=Observers((should_stop, told)),
-            validation=validation,
-            test=test,
-            overwrite=overwrite,
             should_stop=should_stop,
         )
     return load(report.folder)

@@ -40,26 +40,17 @@ class CheckReport:
         return not any(finding.severity == "error" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values; `error` is there when training would refuse the file, and is the first of its errors."""
+        errors = [finding for finding in self.findings if finding.severity == "error"]
         return {
+            **({"error": errors[0].to_json()} if errors else {}),
             "source": self.source,
             "usable": self.usable,
             "layout": [
                 dict(zip(("what", "value", "origin"), line, strict=True)) for line in self.layout.describe()
             ],
             **self.summary.to_json(),
-            "findings": [
-                {
-                    "code": finding.code,
-                    "severity": finding.severity,
-                    "place": finding.place,
-                    "found": finding.found,
-                    "allowed": finding.allowed,
-                    "next_step": finding.next_step,
-                    "rows": list(finding.rows),
-                }
-                for finding in self.findings
-            ],
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
 

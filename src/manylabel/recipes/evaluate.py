@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from manylabel.bundle.contents import FittedBaseline
+from manylabel.bundle.contents import Bundle, FittedBaseline
 from manylabel.config.schema import DataSettings
 from manylabel.data.duplicates import text_fingerprints
+from manylabel.data.sketches import nearly_seen
+from manylabel.errors import counted
 from manylabel.evaluation.evaluate import evaluate
 from manylabel.evaluation.result import Evaluation
 from manylabel.inference.load import LoadedModel
@@ -47,14 +49,31 @@ def evaluate_model(
 ) -> Evaluation:
     """Evaluate on a file or an object in memory; columns as in training unless `options` name others.
 
-    Rows whose text (after Unicode, case and space normalisation) was a training or validation text are counted,
-    and the figures repeated without them. Raises DataError with all problems of the file at once.
+    Rows are counted whose text was a training or validation text (after Unicode, case and space normalisation) or,
+    as far as the model's sketches tell, a near copy of one; the figures are repeated without them. Raises DataError
+    with all problems of the file at once.
     """
     bundle = model.bundle
     loaded = load_source(source, options, labels=LabelSet(bundle.labels), stored=bundle.layout)
     for finding in loaded.warnings:
         observer.stage("note: " + finding.sentence())
     corpus = loaded.corpus
-    seen_N = np.isin(text_fingerprints(all_texts(corpus)), bundle.seen_texts)
-    observer.stage(f"Evaluating {len(corpus):,} rows")
+    seen_N = _seen_rows(bundle, all_texts(corpus), observer)
+    observer.stage(f"Evaluating {counted(len(corpus), 'row')}")
     return evaluate_rows(model.predictor, bundle.baseline, corpus, seen_N=seen_N)
+
+
+def _seen_rows(bundle: Bundle, texts: list[str], observer: Observer) -> BoolArray:
+    """Which of N texts were texts of the training or validation rows, or near copies of such."""
+    exact_N = np.isin(text_fingerprints(texts), bundle.seen_texts)
+    told = (
+        f"  leak audit: of {counted(len(texts), 'row')} {exact_N.sum():,} were seen in training or validation"
+    )
+    if bundle.seen_sketches is None:  # Saved before there were any: only copies can be found.
+        observer.stage(told)
+        return exact_N
+    similarity = bundle.settings.split.near_duplicate_similarity
+    near_N = ~exact_N & nearly_seen(texts, bundle.seen_sketches, similarity=similarity)
+    observer.stage(f"{told}, {near_N.sum():,} more nearly so")
+    seen_N: BoolArray = exact_N | near_N
+    return seen_N

@@ -15,8 +15,9 @@ from manylabel.evaluation.evaluate import macro_average_precision
 from manylabel.inference.backends.base import Backend
 from manylabel.inference.predictor import Predictor, score, sigmoid
 from manylabel.recipes.corpora import Corpora, all_texts
-from manylabel.text.tokenizer import TextTokenizer
-from manylabel.values import Corpus
+from manylabel.training.loop import StoppedInValidation
+from manylabel.training.processes import Processes
+from manylabel.values import Corpus, Encodings
 
 
 def default_thresholds(labels: tuple[str, ...], settings: DecisionSettings) -> Thresholds:
@@ -26,17 +27,31 @@ def default_thresholds(labels: tuple[str, ...], settings: DecisionSettings) -> T
 
 
 def validation_score(
-    backend: Backend, tokenizer: TextTokenizer, validation: Corpus, settings: RunSettings
+    backend: Backend,
+    encodings: Encodings,
+    validation: Corpus,
+    *,
+    token_budget: int,
+    processes: Processes,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Callable[[], float | None]:
-    """A function that gives the macro average precision on the validation rows, tokenised once.
+    """A function that gives the macro average precision on the validation rows, which all processes score together.
 
     None where no label can be judged, NaN where a logit is not finite. Average precision depends on no threshold, so
-    a model is never chosen by the accident of a cut at 0.5.
+    a model is never chosen by the accident of a cut at 0.5. Raises StoppedInValidation when a single process is asked
+    to stop; several go on to the end, since each would have to stop at another batch.
     """
-    encodings = tokenizer.encode(validation.texts, validation.pairs)
+    rows_n = processes.share_rows(len(validation))
+    share = encodings.take(rows_n)
+
+    def look_up(_: int) -> None:
+        if processes.size == 1 and should_stop():
+            raise StoppedInValidation
 
     def validate() -> float | None:
-        logits_NL = score(backend, encodings, token_budget=settings.inference.token_budget)
+        logits_nL = score(backend, share, token_budget=token_budget, on_batch=look_up)
+        logits_nL = logits_nL.reshape(len(rows_n), len(validation.labels))
+        logits_NL = processes.gather_rows(logits_nL, len(validation), rows_n)
         if not np.isfinite(logits_NL).all():
             return math.nan
         return macro_average_precision(validation.targets_NL, sigmoid(logits_NL)).value

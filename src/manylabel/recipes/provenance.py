@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from manylabel import __version__
-from manylabel.bundle.files import sha256_of
 from manylabel.bundle.manifest import Provenance
 from manylabel.config.schema import RunSettings
+from manylabel.digest import sha256_of
 from manylabel.modeling.precision import choose_device, resolve_precision
 from manylabel.recipes.corpora import Corpora
 from manylabel.training.loop import Outcome

@@ -7,6 +7,7 @@ when 256 tokens are asked for, because truncation comes after tokenising.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,10 @@ class TextTokenizer:
     def vocabulary_size(self) -> int:
         """V, the rows an embedding table needs: the highest id, added tokens included, and one."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides which tokens a text becomes."""
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """Token ids of each text (with its pair), special tokens added, cut to `max_length`.

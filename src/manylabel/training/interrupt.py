@@ -12,7 +12,7 @@ from types import FrameType
 from manylabel.training.observers import Step, Validated
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-MESSAGE = b"\nEnding the training and saving the model; once more to stop at once without saving.\n"
+MESSAGE = b"\nEnding the training and saving its state; once more to stop at once without saving.\n"
 
 
 class StopRequest:

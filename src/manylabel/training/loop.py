@@ -1,38 +1,52 @@
-"""THE training loop; called by recipes/train.py.
+"""THE training loop, in one process or many; called by recipes/train.py.
 
 Knows batches, gradients and when to stop; what is minimised is an `Objective`, what counts as better is the
-`validate` function it is given.
+`validate` function it is given, where checkpoints go is a `Keeper`'s business. Everything random is a function of the
+seed, the step and the process, so a run that goes on from a checkpoint ends with the same weights as one that was never
+stopped.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from manylabel.config.schema import TrainingSettings
 from manylabel.modeling.classifier import Classifier
+from manylabel.modeling.encoder import PackedEncoder
 from manylabel.modeling.packed import to_device
 from manylabel.modeling.precision import autocast, resolve_precision
-from manylabel.text.buckets import epoch_batches, split_batch
+from manylabel.text.buckets import epoch_batches, share_batch, split_batch
 from manylabel.text.pack import pack
 from manylabel.training.allocator import keeping_freed_memory
+from manylabel.training.best import Best
+from manylabel.training.checkpoints import Checkpoint, required_bytes
+from manylabel.training.keeper import Keeper, NoKeeper
 from manylabel.training.objectives import Objective
 from manylabel.training.observers import Observer, Step, Validated
-from manylabel.training.optimizer import build_optimizer, set_rate
-from manylabel.training.schedule import linear_warmup_decay
+from manylabel.training.optimizer import Rates, awake_groups, plan_groups
+from manylabel.training.preflight import Estimate, memory_needed
+from manylabel.training.processes import Processes
+from manylabel.training.schedule import rate_multiplier
+from manylabel.training.weights import Weights
 from manylabel.values import Encodings
 
 Ending = Literal["finished", "stopped early", "interrupted", "non-finite loss"]
-Weights = dict[str, Tensor]
+Indices = npt.NDArray[np.int64]
+
+GRADIENT_FORMATS = {"none": None, "bf16": torch.bfloat16}
+WORD_TABLE = "encoder.embeddings.word.weight"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +56,6 @@ class TrainingData:
     encodings: Encodings
     targets_NL: npt.NDArray[np.integer]
     ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Peak learning rates of the two parts."""
-
-    encoder: float
-    head: float
 
 
 @dataclass(frozen=True)
@@ -74,37 +80,27 @@ class NonFiniteError(ArithmeticError):
         self.ids = ids
 
 
-class _Best:
-    """The best validation so far and the weights it was made with; before any validation, the initial weights."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self.score: float | None = None
-        self.step = 0
-        self.validations_since = 0
-        self.was_validated = False
-        self.weights = _copy_of(classifier)
-
-    def offer(self, score: float | None, step: int, classifier: Classifier) -> bool:
-        """Keep these weights if they are better, or if nothing can be judged; never if their logits are not finite."""
-        if score is not None and math.isnan(score):
-            better = False
-        else:
-            better = not self.was_validated or score is None or self.score is None or score > self.score
-        if better:
-            self.was_validated = True
-            self.score, self.step, self.validations_since = score, step, 0
-            self.weights = _copy_of(classifier)
-        else:
-            self.validations_since += 1
-        return better
+class StoppedInValidation(Exception):
+    """Raised by `validate` when the run was asked to stop meanwhile."""
 
 
-def _copy_of(classifier: Classifier) -> Weights:
-    return {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+@dataclass
+class _Progress:
+    """How far the run is, apart from its weights."""
+
+    step: int = 0
+    validated: int = 0
+    tokens: int = 0
+    seconds_before: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
 
 
 class Trainer:
-    """One run: `fit` goes through the epochs, `_step` through one batch."""
+    """One run: `fit` goes through the steps, `_step` through one batch."""
 
     def __init__(
         self,
@@ -116,107 +112,201 @@ class Trainer:
         rates: Rates,
         observer: Observer,
         should_stop: Callable[[], bool],
+        processes: Processes | None = None,
     ) -> None:
-        """Prepare optimizer and precision on the device the classifier is on."""
+        """Take over the classifier's weights, on the device they are on, until `fit` returns."""
         self._classifier, self._data, self._objective = classifier, data, objective
         self._settings, self._observer, self._should_stop = settings, observer, should_stop
+        self._processes = processes or Processes.alone()
         self._device = next(classifier.parameters()).device
         self._dtype = resolve_precision(settings.precision, self._device)
-        self._optimizer = build_optimizer(
-            classifier.encoder,
-            classifier.head,
-            learning_rate=rates.encoder,
-            head_learning_rate=rates.head,
-            weight_decay=settings.weight_decay,
-        )
         self._steps_per_epoch = -(-len(data.encodings) // settings.batch_size)
         self._num_steps = self._steps_per_epoch * settings.epochs
+        if settings.gradient_checkpointing:
+            classifier.encoder.recompute_layers()
+        self._groups = plan_groups(classifier, settings, rates)
+        self._peak = rates.encoder
+        self._best = Best(classifier)
+        self._weights = Weights(
+            classifier,
+            self._groups.groups,
+            dtype=self._dtype,
+            ema_decay=settings.ema_decay,
+            sparse_table=self._sparse_table(),
+            num_steps=self._num_steps,
+        )
+        self._progress = _Progress()
+        self._batches: tuple[int, list[Indices]] = (-1, [])
 
-    def fit(self, validate: Callable[[], float | None]) -> Outcome:
-        """Train for all epochs or until stopped; afterwards the classifier holds the best weights.
+    def fit(self, validate: Callable[[], float | None], keeper: Keeper | None = None) -> Outcome:
+        """Train to the end or until stopped; afterwards the classifier holds the best weights.
 
         `validate` returns the macro average precision on the validation rows, None where it is undefined and NaN
         where the logits are not finite; such weights are never kept.
         """
-        torch.manual_seed(self._settings.seed)
-        with keeping_freed_memory() if self._device.type == "cpu" else nullcontext():
-            return self._run(validate)
-
-    def _run(self, validate: Callable[[], float | None]) -> Outcome:
-        """Every epoch, step and validation."""
-        began, tokens, done = time.monotonic(), 0, 0
-        best = _Best(self._classifier)
-        ending: Ending = "finished"
-        ids_at_fault: tuple[str, ...] = ()
+        keeper = keeper or NoKeeper()
+        self._progress.began = time.monotonic()
         self._classifier.train()
-        for epoch, step, indices in self._schedule():
-            try:
-                tokens += self._step(indices, step=step, epoch=epoch)
-            except NonFiniteError as error:
-                ending, ids_at_fault = "non-finite loss", error.ids
-                break
-            done = step
-            if self._should_stop():
-                ending = "interrupted"
-                break
-            if self._is_validation(step):
-                self._validate(validate, best, step)
-                if 0 < self._settings.patience <= best.validations_since:
-                    ending = "stopped early"
-                    break
-        if ending in {"interrupted", "non-finite loss"} and best.step != done:
-            self._validate(validate, best, done)
-        self._classifier.load_state_dict(best.weights)
+        with keeping_freed_memory() if self._device.type == "cpu" else nullcontext():
+            ending, ids_at_fault = self._run(validate, keeper)
+        seconds = self._progress.seconds
+        self._weights.release()
+        self._best.install(self._classifier)
         self._classifier.eval()
-        seconds = time.monotonic() - began
-        return Outcome(ending, done, best.step, best.score, seconds, tokens, ids_at_fault)
+        best, progress = self._best, self._progress
+        return Outcome(ending, progress.step, best.step, best.score, seconds, progress.tokens, ids_at_fault)
 
-    def _schedule(self) -> Iterator[tuple[int, int, npt.NDArray[np.int64]]]:
-        """(epoch from 0, step from 1, text indices) of every batch of the run."""
-        settings, step = self._settings, 0
-        for epoch in range(settings.epochs):
-            for indices in epoch_batches(
-                len(self._data.encodings), batch_size=settings.batch_size, seed=settings.seed, epoch=epoch
-            ):
-                step += 1
-                yield epoch, step, indices
+    def _run(self, validate: Callable[[], float | None], keeper: Keeper) -> tuple[Ending, tuple[str, ...]]:
+        """Every step and validation that is left."""
+        progress, patience = self._progress, self._settings.patience
+        while True:
+            try:
+                if self._is_validation(progress.step) and progress.validated < progress.step:
+                    self._validate(validate)
+                    if 0 < patience <= self._best.validations_since:
+                        return "stopped early", ()
+                if progress.step == self._num_steps:
+                    return "finished", ()
+                self._step(progress.step + 1)
+            except NonFiniteError as error:
+                if self._best.step != progress.step:
+                    self._validate(validate)
+                return "non-finite loss", error.ids
+            except StoppedInValidation:
+                pass
+            if self._processes.any(self._should_stop()):
+                keeper.keep(self.checkpoint(), wait=True)
+                self._processes.barrier()  # Only when the first process has saved may any of them end.
+                return "interrupted", ()
+            if keeper.is_due(progress.step):
+                keeper.keep(self.checkpoint(), wait=False)
 
-    def _step(self, indices: npt.NDArray[np.int64], *, step: int, epoch: int) -> int:
-        """One optimizer step over one batch, in micro-batches that add up to its exact gradient."""
-        began = time.monotonic()
-        multiplier = linear_warmup_decay(step - 1, num_steps=self._num_steps, warmup=self._settings.warmup)
-        set_rate(self._optimizer, multiplier)
-        self._optimizer.zero_grad(set_to_none=True)
+    def _step(self, step: int) -> None:
+        """One optimizer step over one batch, in micro-batches over all processes that add up to its exact gradient."""
+        began, settings = time.monotonic(), self._settings
+        indices, lengths_N = self._batch(step), self._data.encodings.lengths_N
+        share = share_batch(indices, lengths_N, self._processes.size)[self._processes.rank]
+        torch.manual_seed(_seed_of(settings.seed, step, self._processes.rank))
         count = max(self._objective.count(torch.from_numpy(self._data.targets_NL[indices])), 1)
-        lengths_N, loss = self._data.encodings.lengths_N, 0.0
-        for part in split_batch(indices, lengths_N, self._settings.token_budget):
-            loss += self._backward(part, count)
-        norm = torch.nn.utils.clip_grad_norm_(self._classifier.parameters(), self._settings.clip_norm)
-        if not torch.isfinite(norm):
-            raise NonFiniteError(tuple(self._data.ids[i] for i in indices))
-        self._optimizer.step()
-        tokens = int(lengths_N[indices].sum())
-        rate = multiplier * float(self._optimizer.param_groups[0]["peak"])
-        seconds = time.monotonic() - began
-        self._observer.step(
-            Step(step, self._num_steps, epoch, loss, float(norm), rate, len(indices), tokens, seconds)
+        parts = split_batch(share, lengths_N, settings.token_budget) if len(share) else []
+        is_awake = awake_groups(self._groups, self._epoch(step), settings)
+        self._weights.begin(self._tokens_of(share), is_awake)
+        sums = [self._backward(part, count) for part in parts]
+        norm = self._weights.collect(
+            partial(self._processes.sum_, dtype=GRADIENT_FORMATS[settings.gradient_compression])
         )
-        return tokens
+        loss = self._processes.sum_float(float(sum(total for total, _ in sums)))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFiniteError(self._at_fault(indices, parts, [logits_BL for _, logits_BL in sums]))
+        multiplier = rate_multiplier(
+            settings.schedule, step - 1, num_steps=self._num_steps, warmup=settings.warmup
+        )
+        rates = [
+            group.peak * multiplier * awake
+            for group, awake in zip(self._groups.groups, is_awake, strict=True)
+        ]
+        self._weights.step(rates, scale=min(settings.clip_norm / max(norm, 1e-6), 1.0))
+        tokens = int(lengths_N[indices].sum())
+        self._progress.step, self._progress.tokens = step, self._progress.tokens + tokens
+        seconds = time.monotonic() - began
+        shown = Step(
+            step,
+            self._num_steps,
+            self._epoch(step),
+            loss,
+            norm,
+            self._peak * multiplier,
+            len(indices),
+            tokens,
+            seconds,
+        )
+        self._observer.step(shown)
 
-    def _backward(self, indices: npt.NDArray[np.int64], count: int) -> float:
-        """Add the gradient of one micro-batch; its share of the batch's mean loss."""
+    def _backward(self, indices: Indices, count: int) -> tuple[Tensor, Tensor]:
+        """Add the gradient of one micro-batch; its share of the batch's mean loss, and its logits."""
         batch = to_device(pack(self._data.encodings, indices), self._device)
         targets_BL = torch.from_numpy(self._data.targets_NL[indices]).to(self._device)
         with autocast(self._dtype, self._device):
             logits_BL = self._classifier(batch)
         loss = self._objective.summed_loss(logits_BL, targets_BL) / count
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            finite_B = torch.isfinite(logits_BL.detach()).all(dim=1).cpu().numpy()
-            at_fault = indices[~finite_B] if not finite_B.all() else indices
-            raise NonFiniteError(tuple(self._data.ids[i] for i in at_fault))
         loss.backward()  # type: ignore[no-untyped-call]
-        return value
+        return loss.detach(), logits_BL.detach()
+
+    def rehearse(self) -> Estimate:
+        """What the rest of the run will take, from one pass over a part of the next batch; changes nothing."""
+        step = min(self._progress.step + 1, self._num_steps)
+        indices, lengths_N = self._batch(step), self._data.encodings.lengths_N
+        part = split_batch(indices, lengths_N, self._settings.token_budget)[0]
+        self._classifier.train()
+        seconds = math.inf
+        for _ in range(2):  # The first pass also allocates.
+            began = time.monotonic()
+            self._weights.begin(
+                self._tokens_of(part), awake_groups(self._groups, self._epoch(step), self._settings)
+            )
+            self._backward(part, 1)[0].item()
+            seconds = min(seconds, time.monotonic() - began)
+        left = 1 - self._progress.step / self._num_steps
+        tokens = int(lengths_N.sum()) * self._settings.epochs * left / self._processes.size
+        encoder = self._classifier.encoder
+        memory = memory_needed(
+            sum(parameter.numel() for parameter in self._classifier.parameters()),
+            tokens=int(lengths_N[part].sum()),
+            width=encoder.hidden_size,
+            num_layers=self._groups.num_layers,
+            dtype=self._dtype,
+        )
+        return Estimate(
+            seconds / int(lengths_N[part].sum()) * tokens, memory, required_bytes(self._tensors())
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._device
+
+    def checkpoint(self) -> Checkpoint:
+        """All that `restore` needs, copied."""
+        progress = self._progress
+        copies = {name: value.to("cpu", copy=True) for name, value in self._tensors().items()}
+        facts: dict[str, JsonValue] = {
+            "validated": progress.validated,
+            "tokens": progress.tokens,
+            "seconds": progress.seconds,
+            "best": self._best.facts(),
+        }
+        return Checkpoint(progress.step, copies, facts)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same run."""
+        facts: Mapping[str, Any] = checkpoint.facts
+        best = {name: value for name, value in checkpoint.tensors.items() if name.startswith("best.")}
+        self._weights.restore(checkpoint.tensors)
+        self._best.restore({name.removeprefix("best."): value for name, value in best.items()}, facts["best"])
+        self._progress = _Progress(
+            step=checkpoint.step,
+            validated=facts["validated"],
+            tokens=facts["tokens"],
+            seconds_before=facts["seconds"],
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, not copied."""
+        best = {f"best.{name}": value for name, value in self._best.tensors().items()}
+        return {name: value.detach() for name, value in (self._weights.state() | best).items()}
+
+    def _validate(self, validate: Callable[[], float | None]) -> None:
+        step = self._progress.step
+        self._classifier.eval()
+        try:
+            with self._weights.exposed():
+                score = validate()
+                better = self._best.offer(score, step, self._classifier)
+        finally:
+            self._classifier.train()
+        self._progress.validated = step
+        shown = None if score is not None and math.isnan(score) else score
+        self._observer.validated(Validated(step, step / self._steps_per_epoch, shown, better))
 
     def _is_validation(self, step: int) -> bool:
         """Whether validation is due: `validations_per_epoch` times an epoch, always at its end."""
@@ -226,10 +316,40 @@ class Trainer:
             position % every == 0 and self._steps_per_epoch - position >= every
         )
 
-    def _validate(self, validate: Callable[[], float | None], best: _Best, step: int) -> None:
-        self._classifier.eval()
-        score = validate()
-        better = best.offer(score, step, self._classifier)
-        shown = None if score is not None and math.isnan(score) else score
-        self._observer.validated(Validated(step, step / self._steps_per_epoch, shown, better))
-        self._classifier.train()
+    def _epoch(self, step: int) -> int:
+        """The epoch (from 0) of a step (from 1)."""
+        return (step - 1) // self._steps_per_epoch
+
+    def _batch(self, step: int) -> Indices:
+        """The texts of a step, of all processes."""
+        epoch, settings = self._epoch(step), self._settings
+        if self._batches[0] != epoch:
+            num_texts = len(self._data.encodings)
+            made = epoch_batches(num_texts, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch)
+            self._batches = (epoch, made)
+        return self._batches[1][(step - 1) % self._steps_per_epoch]
+
+    def _sparse_table(self) -> str | None:
+        """The word embeddings, where updating only the rows of a batch pays and is possible."""
+        encoder = self._classifier.encoder
+        is_possible = isinstance(encoder, PackedEncoder) and encoder.embeddings.word.weight.requires_grad
+        alone = self._processes.size == 1 and self._device.type == "cpu" and not self._settings.ema_decay
+        return WORD_TABLE if is_possible and alone else None
+
+    def _tokens_of(self, share: Indices) -> Tensor:
+        """Token ids that the passes of this process will read."""
+        return torch.from_numpy(pack(self._data.encodings, share).ids_T).to(self._device)
+
+    def _at_fault(self, indices: Indices, parts: list[Indices], logits: list[Tensor]) -> tuple[str, ...]:
+        """Ids of the texts whose logits are not finite; of the whole batch where that cannot be told."""
+        bad = [
+            part[~torch.isfinite(logits_BL).all(dim=1).cpu().numpy()]
+            for part, logits_BL in zip(parts, logits, strict=True)
+        ]
+        found = np.concatenate(bad) if bad else indices[:0]
+        return tuple(self._data.ids[i] for i in (found if len(found) else indices))
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    """Seed of the dropout of one step on one process."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)

@@ -154,7 +154,8 @@ class ConsoleObserver:
 class JsonLinesLog:
     """Everything as one JSON object a line; the file is written as the run goes, so a killed run leaves its story.
 
-    The file is begun with the first training step, so a run that is refused before leaves an older log as it was.
+    The file is begun with the first training step, so a run that is refused before leaves an older log as it was; a run
+    that goes on from a checkpoint adds to it.
     When it cannot be written (a full disk), that is said once and the run goes on without it.
     """
 
@@ -184,7 +185,7 @@ class JsonLinesLog:
         """Log a step; the first one begins the file."""
         if self._file is None and not self._gave_up:
             try:
-                self._file = self._path.open("w", encoding="utf-8")
+                self._file = self._path.open("w" if step.step == 1 else "a", encoding="utf-8")
             except OSError as error:
                 self._give_up(error)
         self._write("step", asdict(step))

@@ -1,52 +1,73 @@
-"""AdamW with the groups BERT needs; called by the loop."""
+"""Parameter groups for AdamW: which rate and decay each parameter has; called by weights and the loop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
-import torch
-from torch import nn
+from manylabel.config.schema import TrainingSettings
+from manylabel.modeling.classifier import Classifier
+from manylabel.modeling.depth import num_encoder_layers, parameter_depths
+from manylabel.training.freezing import is_asleep, is_frozen, rate_factor, require_layers
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 
 
-def build_optimizer(
-    encoder: nn.Module,
-    head: nn.Module,
-    *,
-    learning_rate: float,
-    head_learning_rate: float,
-    weight_decay: float,
-) -> torch.optim.AdamW:
-    """AdamW with decoupled decay on matrices only, and a rate of its own for the head.
+@dataclass(frozen=True)
+class Rates:
+    """Peak learning rates of the two parts."""
 
-    Biases and normalisation weights (all one-dimensional parameters) are not decayed, as in BERT's release.
-    The fused implementation took 42 ms a step for 22M parameters on 2 cores, foreach 256 ms, the loop 297 ms.
+    encoder: float
+    head: float
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters of one rate and decay: `peak` is the rate that the schedule multiplies.
+
+    `depth` counts from the embeddings (0) through the layers to the head; None where no epoch treats depths apart.
     """
-    groups = [
-        *_groups(encoder.parameters(), rate=learning_rate, weight_decay=weight_decay),
-        *_groups(head.parameters(), rate=head_learning_rate, weight_decay=weight_decay),
-    ]
-    return torch.optim.AdamW(groups, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
+
+    names: tuple[str, ...]
+    peak: float
+    weight_decay: float
+    depth: int | None
 
 
-def _groups(
-    parameters: Iterable[nn.Parameter], *, rate: float, weight_decay: float
-) -> list[dict[str, object]]:
-    """Decayed and undecayed parameters; `peak` keeps the rate that the schedule multiplies."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
-    vectors = [parameter for parameter in trained if parameter.ndim < 2]
-    decays = ((matrices, weight_decay), (vectors, 0.0))
+@dataclass(frozen=True)
+class GroupPlan:
+    """All groups of a classifier, and its number of encoder layers."""
+
+    groups: tuple[ParameterGroup, ...]
+    num_layers: int
+
+
+def plan_groups(classifier: Classifier, settings: TrainingSettings, rates: Rates) -> GroupPlan:
+    """Group what is trained; what the settings freeze no longer requires a gradient.
+
+    Matrices are decayed, biases and normalisation weights (all one-dimensional parameters) are not, as in BERT's
+    release. Raises UsageError when more layers are to be frozen than the encoder has.
+    """
+    depths = parameter_depths(classifier)
+    num_layers = num_encoder_layers(depths)
+    require_layers(num_layers, settings)
+    members: dict[tuple[float, float, int | None], list[str]] = {}
+    for name, parameter in classifier.named_parameters():
+        depth = depths[name]
+        if is_frozen(depth, num_layers, settings):
+            parameter.requires_grad_(False)
+        if parameter.requires_grad:
+            base = rates.head if depth > num_layers else rates.encoder
+            peak = base * rate_factor(depth, num_layers, settings)
+            decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
+            key = (peak, decay, depth if settings.gradual_unfreezing else None)
+            members.setdefault(key, []).append(name)
+    return GroupPlan(tuple(ParameterGroup(tuple(names), *key) for key, names in members.items()), num_layers)
+
+
+def awake_groups(plan: GroupPlan, epoch: int, settings: TrainingSettings) -> list[bool]:
+    """Which groups learn in `epoch` (from 0); gradual unfreezing lets the upper ones begin first."""
     return [
-        {"params": members, "lr": rate, "peak": rate, "weight_decay": decay}
-        for members, decay in decays
-        if members
+        group.depth is None or not is_asleep(group.depth, epoch, plan.num_layers, settings)
+        for group in plan.groups
     ]
-
-
-def set_rate(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
-    """Set every group's rate to `multiplier` times its peak."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * multiplier

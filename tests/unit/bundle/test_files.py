@@ -1,5 +1,6 @@
 """What may be replaced, and what a save leaves when it fails, is killed, or races with another."""
 
+import errno
 import json
 import os
 import signal
@@ -363,3 +364,52 @@ def test_a_place_that_takes_no_files_is_refused_before_any_work(tmp_path):
         require_writable(Path("/proc/model"))
     require_writable(tmp_path / "new" / "model")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------- what an error calls it
+
+
+def test_errors_of_a_file_have_the_users_name(tmp_path):
+    target = tmp_path / "out.csv"
+    with pytest.raises(FileNotFoundError) as refused, published_file(target) as temporary:
+        temporary.read_bytes()
+    assert refused.value.filename == str(target)
+    with pytest.raises(OSError, match="No space left") as full, published_file(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(target)
+
+
+def test_errors_of_a_file_in_a_folder_have_the_users_name(tmp_path):
+    target = tmp_path / "model"
+    with pytest.raises(FileNotFoundError) as refused, published_folder(target, overwrite=False) as folder:
+        (folder / "deep" / "weights").write_text("new")
+    assert refused.value.filename == str(target / "deep" / "weights")
+    assert names(tmp_path) == []
+
+
+def test_errors_about_other_files_keep_their_name(tmp_path):
+    other = str(tmp_path / "in.csv")
+    with pytest.raises(FileNotFoundError) as refused, published_file(tmp_path / "out.csv"):
+        Path(other).read_bytes()
+    assert refused.value.filename == other
+    with pytest.raises(OSError, match="reading") as failed, published_file(tmp_path / "out.csv"):
+        raise OSError(errno.EIO, "reading failed")
+    assert failed.value.filename is None
+
+
+def test_a_rename_onto_a_folder_is_told_with_the_users_name(tmp_path):
+    target = tmp_path / "out.csv"
+    (target / "held").mkdir(parents=True)
+    with pytest.raises(OSError, match="irectory") as refused, published_file(target) as temporary:
+        temporary.write_text("rows")
+    assert (refused.value.filename, refused.value.filename2) == (str(target), None)
+    assert ".writing-" not in str(refused.value)
+
+
+def test_a_model_that_is_a_file_is_called_a_file(tmp_path):
+    path = tmp_path / "model.csv"
+    path.write_text("text\n")
+    for place, found in ((path, "it is a file, not a folder"), (tmp_path / "absent", "no such folder")):
+        with pytest.raises(BundleError) as refused:
+            read_manifest(place)
+        assert (refused.value.findings[0].code, refused.value.findings[0].found) == ("B401", found)

@@ -61,6 +61,7 @@ def test_a_full_disk_is_said():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.encoder
 def test_a_terminal_without_a_letter_is_no_reason_to_fail(tmp_path):
     path = tmp_path / "mails.csv"
     path.write_text("text,größe\n" + "\n".join(f"text {row},{row % 2}" for row in range(40)) + "\n")
@@ -113,6 +114,7 @@ def test_a_setting_out_of_range_is_wrong_usage(command):
     assert "length at most 3" in done.stderr
 
 
+@pytest.mark.encoder
 def test_flags_are_taken_as_they_are_typed(tmp_path):
     path = tmp_path / "mails.csv"
     rows = "\n".join(f"text {row},😀😂,{row % 2}" for row in range(40))

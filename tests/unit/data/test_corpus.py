@@ -44,8 +44,11 @@ def test_missing_labels_are_errors_and_unknown_ones_warnings():
             LabelSet(("refund", "late")),
             label_columns=("Refund",),
         )
-    assert [finding.code for finding in error.value.findings] == ["D150", "D150"]
-    assert 'did you mean "Refund"?' in str(error.value)
+    (finding,) = error.value.findings
+    assert (finding.code, finding.found) == ("D150", 'no column for the labels "refund", "late"')
+    assert finding.next_step == 'did you mean "Refund" for "refund"?'
+    with pytest.raises(DataError, match=r'D150.*for the label "late"\. .* Next: rename or add the column;'):
+        loaded({"text": TEXTS, "refund": ["1", "0", "0"]}, LabelSet(("refund", "late")))
     result = loaded({"text": TEXTS, "a": ["1", "0", "0"], "b": ["0", "0", "1"]}, LabelSet(("a",)))
     assert [finding.code for finding in result.warnings] == ["D151"]
     assert result.corpus.targets_NL.shape == (3, 1)
@@ -263,11 +266,12 @@ def test_a_matrix_and_lists_of_names_from_memory():
         (["a", 5], [[1], [0]], {}, "row 2: the value is not a text"),
         (["a", "b"], [[1], [2]], {}, 'label "label_1", row 2: a value is not 0, 1 or -1'),
         (["a", "b"], [0, 1], {}, "1 dimension"),
-        (["a", "b"], [[1]], {}, "1 entries for 2 texts"),
+        (["a", "b"], [[1]], {}, "1 entry for 2 texts. Allowed: one a text. Next: give labels as many"),
         (["a", "b"], [["x"], ["y"]], {"known": LabelSet(("x",))}, 'row 2: unknown label "y"'),
         (["a", "b"], [[], []], {}, "no text has a label"),
-        (["a", "b"], [[1, 0], [0, 1]], {"label_names": ["x"]}, "1 label names for 2 columns"),
+        (["a", "b"], [[1, 0], [0, 1]], {"label_names": ["x"]}, "1 label name for 2 columns"),
         (["a", "b"], [[1], [0]], {"ids": ["q", "q"]}, "ids occur twice"),
+        (["a", "b"], [[1], [0]], {"known": LabelSet(("x", "y")), "label_names": ["z"]}, 'labels "x", "y"'),
         (["a", "b"], [["x"], []], {"label_names": ["x", "x"]}, "names repeat"),
         (["a", "b"], [[1, 0], [0, 1]], {"label_names": ["x", ""]}, "names repeat or are empty"),
         ("ab", [[1], [0]], {}, "put it in a list"),

@@ -2,6 +2,7 @@ import io
 import random
 import tempfile
 import tracemalloc
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 from manylabel.config.schema import DataSettings
 from manylabel.data.formats import format_of_name
 from manylabel.data.read import open_table, read_rows, read_table
+from manylabel.errors import DataError
 
 
 def test_a_stream_has_its_columns_at_once_and_can_be_read_twice(tmp_path):
@@ -165,3 +167,12 @@ def test_jigsaw_is_read_whole(data_folder):
     assert table.num_rows == 10_000
     assert table["threat"].to_pylist().count("1") == 33
     assert table["identity_hate"].to_pylist().count("1") == 84
+
+
+def test_a_folder_without_a_name_of_its_own_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for path, name in ((Path("."), "my data"), (Path("/"), "/"), (folder, "my data")):
+        with pytest.raises(DataError, match=f"D102 {name}: is a folder"):
+            open_table(path, DataSettings())

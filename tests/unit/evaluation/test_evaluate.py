@@ -266,13 +266,6 @@ def test_a_label_called_like_an_average_keeps_its_own_reason():
     assert ours.undefined()["macro/f1"] == "undefined for every label"
 
 
-def test_table_rows_have_one_line_a_label(random_case):
-    ours = evaluate(*random_case)
-    label = ours.labels[2]
-    expected = ("label2", label.support, label.roc_auc, label.average_precision, label.f1, 0.5)
-    assert ours.table_rows()[2] == expected
-
-
 def test_reason_of_a_default_threshold_is_kept():
     thresholds = Thresholds(
         ("a",), np.array([0.5]), np.array([False]), ("2 positive rows, at least 5 needed",)

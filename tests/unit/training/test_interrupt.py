@@ -44,7 +44,7 @@ def test_after_the_first_step_it_asks_and_the_second_ends(name, capfd):
         assert should_stop()
         with pytest.raises(KeyboardInterrupt):
             send("SIGINT")
-    assert capfd.readouterr().err.count("saving the model; once more") == 1
+    assert capfd.readouterr().err.count("saving its state; once more") == 1
 
 
 def test_a_terminal_that_hung_up_does_not_hinder_the_saving(monkeypatch):

@@ -7,9 +7,11 @@ import torch
 from manylabel.config.schema import TrainingSettings
 from manylabel.modeling.weights.hugging_face import load_pretrained
 from manylabel.text.tokenizer import TextTokenizer
-from manylabel.training.loop import Rates, Trainer, TrainingData
+from manylabel.training.keeper import NoKeeper
+from manylabel.training.loop import StoppedInValidation, Trainer, TrainingData
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import SilentObserver
+from manylabel.training.optimizer import Rates
 
 WORDS = (
     "refund",
@@ -137,13 +139,145 @@ def test_validations_within_an_epoch(tiny_encoder):
     assert [result.step for result in recorder.validations] == [2, 5]
 
 
-def test_a_stop_ends_after_the_step_and_validates(tiny_encoder):
-    steps = iter([False, False, True])
-    _, recorder, outcome = train(
-        tiny_encoder, make_data(tiny_encoder), should_stop=lambda: next(steps), validate=lambda: 0.5
+class Kept(NoKeeper):
+    """Takes every checkpoint that is asked for, each so many steps."""
+
+    def __init__(self, steps=1):
+        self.steps, self.checkpoints, self.waited = steps, [], []
+
+    def is_due(self, step):
+        return step % self.steps == 0
+
+    def keep(self, checkpoint, *, wait):
+        self.checkpoints.append(checkpoint)
+        self.waited.append(wait)
+
+
+def test_a_stop_ends_after_the_step_and_keeps_its_state(tiny_encoder):
+    steps, keeper = iter([False, False, True]), Kept(steps=100)
+    trainer = new_trainer(
+        new_classifier(tiny_encoder), make_data(tiny_encoder), should_stop=lambda: next(steps)
     )
-    assert outcome.ending == "interrupted"
-    assert (outcome.steps, outcome.best_step, len(recorder.losses)) == (3, 3, 3)
+    outcome = trainer.fit(lambda: 0.5, keeper)
+    assert (outcome.ending, outcome.steps) == ("interrupted", 3)
+    assert [checkpoint.step for checkpoint in keeper.checkpoints] == [3]
+    assert keeper.waited == [True]
+
+
+def test_a_stop_during_validation_keeps_the_state_before_it_and_goes_on_with_it(tiny_encoder):
+    data, keeper, asked = make_data(tiny_encoder), Kept(steps=100), []
+
+    def validate():
+        asked.append(True)
+        raise StoppedInValidation
+
+    trainer = new_trainer(new_classifier(tiny_encoder), data, should_stop=lambda: bool(asked), epochs=1)
+    assert trainer.fit(validate, keeper).ending == "interrupted"
+    recorder = Recorder()
+    again = new_trainer(new_classifier(tiny_encoder), data, observer=recorder, epochs=1)
+    again.restore(keeper.checkpoints[-1])
+    assert again.fit(lambda: 0.5).best_step == 5
+    assert (len(recorder.losses), len(recorder.validations)) == (0, 1)
+
+
+VARIANTS = {
+    "fp32": {},
+    "bf16": {"precision": "bf16"},
+    "average": {"ema_decay": 0.9},
+    "layers": {"layer_decay": 0.8, "gradual_unfreezing": True, "schedule": "cosine"},
+    "frozen": {"freeze_embeddings": True, "frozen_layers": 1},
+    "recomputed": {"gradient_checkpointing": True},
+}
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
+def test_going_on_from_any_checkpoint_ends_with_the_same_weights(tiny_encoder, options):
+    data, keeper = make_data(tiny_encoder), Kept()
+    options = {"validations_per_epoch": 2, "patience": 0, **options}
+
+    def run(checkpoint, keeper=None):
+        classifier = new_classifier(tiny_encoder, dropout=0.2)
+        trainer = new_trainer(classifier, data, **options)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        # A score that goes up and down with the weights, so that the best is not always the last.
+        score = lambda: float(torch.sin(1e3 * classifier.head.projection.weight.detach().sum()))  # noqa: E731
+        return trainer.fit(score, keeper), classifier.state_dict()
+
+    expected, weights = run(None, keeper)
+    assert [checkpoint.step for checkpoint in keeper.checkpoints] == list(range(1, 11))
+    for checkpoint in keeper.checkpoints[1::3]:
+        torch.manual_seed(checkpoint.step)
+        outcome, again = run(checkpoint)
+        assert (outcome.steps, outcome.best_step) == (expected.steps, expected.best_step)
+        assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def test_word_rows_give_what_adamw_on_the_whole_table_gives(tiny_encoder, monkeypatch):
+    data = make_data(tiny_encoder)
+    rows, _, _ = train(tiny_encoder, data, epochs=4, patience=0)
+    monkeypatch.setattr(Trainer, "_sparse_table", lambda self: None)
+    table, _, _ = train(tiny_encoder, data, epochs=4, patience=0)
+    name = "encoder.embeddings.word.weight"
+    moved = (table.state_dict()[name] - new_classifier(tiny_encoder).state_dict()[name]).abs().max()
+    assert moved > 1e-3
+    assert (rows.state_dict()[name] - table.state_dict()[name]).abs().max() < 1e-3 * moved
+
+
+def test_recomputed_layers_give_the_same_gradient(tiny_encoder):
+    data = make_data(tiny_encoder)
+    _, kept, _ = train(tiny_encoder, data, dropout=0.2)
+    _, recomputed, _ = train(tiny_encoder, data, dropout=0.2, gradient_checkpointing=True)
+    assert recomputed.losses == pytest.approx(kept.losses, abs=1e-6)
+
+
+def test_gradual_unfreezing_begins_with_the_head(tiny_encoder):
+    data, classifier = make_data(tiny_encoder), new_classifier(tiny_encoder)
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    changed = []
+
+    def validate():
+        changed.append(
+            {
+                name
+                for name, tensor in classifier.state_dict().items()
+                if not torch.equal(tensor, before[name])
+            }
+        )
+
+    new_trainer(classifier, data, gradual_unfreezing=True, epochs=5, patience=0).fit(validate)
+    assert {name.split(".")[0] for name in changed[0]} == {"head"}
+    assert {name.rpartition(".layers.")[2][:1] for name in changed[1] - changed[0]} == {"1"}
+    assert {name.rpartition(".layers.")[2][:1] for name in changed[2] - changed[1]} == {"0"}
+    assert all("embeddings" in name for name in changed[3] - changed[2])
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(tiny_encoder):
+    data, classifier, seen = make_data(tiny_encoder), new_classifier(tiny_encoder), []
+
+    def validate():
+        seen.append(classifier.head.projection.bias.detach().clone())
+        return 0.5 + 0.1 * len(seen)
+
+    new_trainer(classifier, data, ema_decay=0.99).fit(validate)
+    plain, _, _ = train(tiny_encoder, data)
+    assert torch.equal(classifier.head.projection.bias, seen[-1])
+    assert not torch.equal(classifier.head.projection.bias, plain.head.projection.bias)
+
+
+def test_a_rehearsal_estimates_and_changes_nothing(tiny_encoder):
+    data = make_data(tiny_encoder)
+    plain, expected, _ = train(tiny_encoder, data)
+    recorder, classifier = Recorder(), new_classifier(tiny_encoder)
+    trainer = new_trainer(classifier, data, observer=recorder)
+    estimate = trainer.rehearse()
+    trainer.fit(lambda: None)
+    assert recorder.losses == expected.losses
+    assert all(torch.equal(t, plain.state_dict()[n]) for n, t in classifier.state_dict().items())
+    assert 0 < estimate.seconds < 600
+    parameters = sum(parameter.numel() for parameter in classifier.parameters())
+    assert estimate.memory_bytes > 16 * parameters
+    assert estimate.checkpoint_bytes > 16 * parameters
 
 
 @pytest.mark.parametrize("token_budget", [64, 100_000])

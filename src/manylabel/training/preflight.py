@@ -1,0 +1,58 @@
+"""What a training will take, said before its first step; called by recipes/train.py."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+GIB = 1 << 30
+COPIES_IN_MEMORY = 7
+"""fp32 numbers a parameter: weight, gradient, two moments, best so far, and two while a checkpoint is written."""
+VALUES_PER_TOKEN = 34
+"""Values of hidden width that a layer keeps a token for the way back: about 18 beside the feed-forward's two of four
+times that width, and the gradients that live at the same time (counted on the packed encoder)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of training, bytes of memory, and bytes on disk of one checkpoint."""
+
+    seconds: float
+    memory_bytes: int
+    checkpoint_bytes: int
+
+    def sentence(self) -> str:
+        """`about 17 minutes, 2.1 GiB of memory`."""
+        return f"about {duration(self.seconds)}, {self.memory_bytes / GIB:.1f} GiB of memory"
+
+
+def memory_needed(
+    num_parameters: int, *, tokens: int, width: int, num_layers: int, dtype: torch.dtype
+) -> int:
+    """Bytes: weights with all that training keeps beside them, and what `tokens` tokens in one pass leave behind."""
+    weights = num_parameters * (4 * COPIES_IN_MEMORY + (2 if dtype != torch.float32 else 0))
+    return weights + tokens * width * num_layers * VALUES_PER_TOKEN * dtype.itemsize
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that programs may still take; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def duration(seconds: float) -> str:
+    """`40 seconds`, `17 minutes` or `3.2 hours`."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} seconds"
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"

@@ -1,0 +1,288 @@
+"""The weights while they are trained: one flat fp32 vector, its gradient beside it, and copies that the passes read.
+
+Made and driven by the loop: `begin` before the passes of a batch, `gradient_norm` and `step` after them. The module's
+parameters are views of the flat vector, so that clipping, AdamW, averaging and adding up over processes are a few
+operations on long vectors instead of some on each of a hundred tensors; in bf16 the linear layers read a copy that is
+made once a step instead of once a pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from manylabel.training.averaging import WeightAverage
+from manylabel.training.optimizer import ADAM_BETAS, ADAM_EPSILON, ParameterGroup
+from manylabel.training.word_rows import WordRows
+
+ALIGNMENT = 16
+"""Every parameter begins at a multiple of so many values (64 bytes), as vector and tile instructions like it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Slot:
+    """One parameter: who owns it, what the passes read, and where its gradient is collected."""
+
+    owner: nn.Module
+    attribute: str
+    master: nn.Parameter
+    working: nn.Parameter
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """The part of the flat vector that belongs to one group."""
+
+    group: int
+    start: int
+    stop: int
+
+
+class Weights:
+    """The trained parameters of a module, in groups of one rate and decay."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: Sequence[ParameterGroup],
+        *,
+        dtype: torch.dtype,
+        ema_decay: float = 0.0,
+        sparse_table: str | None = None,
+        num_steps: int = 0,
+    ) -> None:
+        """Take over the parameters that `groups` name, until `release`.
+
+        `dtype` is what linear layers compute in. `sparse_table` names a word embedding whose rows are updated only
+        when a batch reads them (see `word_rows`), over a run of `num_steps`.
+        """
+        self.groups = tuple(groups)
+        parameters = dict(module.named_parameters())
+        device = next(iter(parameters.values())).device
+        self._hooks: list[RemovableHandle] = []
+        self._rows: WordRows | None = None
+        self._table: nn.Embedding | None = None
+        self._row_group = 0
+        self._row_gradients: list[tuple[Tensor, Tensor]] = []
+        if sparse_table is not None:
+            self._take_rows(module, sparse_table, num_steps)
+        self._segments, places, length = _layout(parameters, self.groups, without=sparse_table)
+        self.master = torch.zeros(length, device=device)
+        self.gradient = torch.zeros(length, device=device)
+        self._copy = torch.zeros(length, dtype=dtype, device=device) if dtype != torch.float32 else None
+        self._slots = [self._take(module, name, parameters[name], start) for name, start in places.items()]
+        self._is_filled = [False] * len(self._slots)
+        for index, slot in enumerate(self._slots):
+            self._watch(slot.working, partial(self._collect, index))
+        self._leaves = [nn.Parameter(self.master[segment.start : segment.stop]) for segment in self._segments]
+        self._optimizer = self._build_optimizer()
+        self._average = WeightAverage([self.master]) if ema_decay else None
+        self._ema_decay = ema_decay
+        self._working = {name: slot.working for name, slot in zip(places, self._slots, strict=True)}
+        if sparse_table is not None:
+            self._working[sparse_table] = parameters[sparse_table]
+        self._show(working=True)
+
+    def begin(self, ids_T: Tensor, is_awake: Sequence[bool]) -> None:
+        """Before the passes of a batch that reads these token ids; groups that are not awake take no gradient."""
+        for group, awake in zip(self.groups, is_awake, strict=True):
+            for name in group.names:
+                self._working[name].requires_grad_(awake)
+        self._is_filled = [False] * len(self._slots)
+        self._row_gradients.clear()
+        if self._rows is not None:
+            self._rows.refresh(torch.unique(ids_T))
+
+    def collect(self, sum_: Callable[[Tensor], object]) -> float:
+        """After the passes: the gradient is whole, added up over processes by `sum_`; its norm."""
+        for slot, is_filled in zip(self._slots, self._is_filled, strict=True):
+            if not is_filled:
+                slot.gradient.zero_()
+        sum_(self.gradient)
+        norm = float(torch.linalg.vector_norm(self.gradient))
+        if self._row_gradients:
+            self._row_gradients[:] = [_sum_rows(self._row_gradients)]
+            norm = math.hypot(norm, float(torch.linalg.vector_norm(self._row_gradients[0][1])))
+        return norm
+
+    def step(self, rates: Sequence[float], *, scale: float) -> None:
+        """One AdamW step with the gradient times `scale`; `rates` has one rate for each group."""
+        if scale != 1.0:
+            self.gradient.mul_(scale)
+        for group, segment in zip(self._optimizer.param_groups, self._segments, strict=True):
+            group["lr"] = rates[segment.group]
+        self._optimizer.step()
+        if self._rows is not None:
+            rows_U, gradient_UD = self._row_gradients[0] if self._row_gradients else self._no_rows
+            self._rows.update(rows_U, gradient_UD.mul_(scale), rates[self._row_group])
+        if self._average is not None:
+            self._average.update(self._ema_decay)
+        self._show(working=True)
+
+    @contextmanager
+    def exposed(self) -> Iterator[None]:
+        """Within the block the module holds the fp32 weights as they would be saved: all rows, averaged if asked."""
+        kept = self._expose()
+        try:
+            yield
+        finally:
+            if kept is not None:
+                self.master.copy_(kept)
+            self._show(working=True)
+
+    def release(self) -> None:
+        """Leave the module with its fp32 weights, as `exposed` shows them, for good."""
+        self._expose()
+        for hook in self._hooks:
+            hook.remove()
+        if self._table is not None:
+            self._table.sparse = False
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint needs, not copied."""
+        state = {"weights": self.master}
+        for index, leaf in enumerate(self._leaves):
+            for name, value in self._optimizer.state.get(leaf, {}).items():
+                state[f"adamw.{index}.{name}"] = value
+        if self._rows is not None:
+            state |= {f"rows.{name}": value for name, value in self._rows.state().items()}
+        if self._average is not None:
+            state |= {f"average.{name}": value for name, value in self._average.state().items()}
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state()`; raises KeyError or RuntimeError when it belongs to another network."""
+        with torch.no_grad():
+            self.master.copy_(state["weights"])
+        for index, leaf in enumerate(self._leaves):
+            moments = _below(state, f"adamw.{index}.")
+            if moments:
+                # Where a step counter lives and of which type it is, is the optimizer's business.
+                self._optimizer.state[leaf] = {
+                    name: value.clone() if value.ndim == 0 else value.to(self.master.device, copy=True)
+                    for name, value in moments.items()
+                }
+        if self._rows is not None:
+            self._rows.restore(_below(state, "rows."))
+        if self._average is not None:
+            self._average.restore(_below(state, "average."))
+        self._show(working=True)
+
+    def _take(self, module: nn.Module, name: str, parameter: nn.Parameter, start: int) -> _Slot:
+        """Move one parameter into the flat vector; linear layers get a working copy in the lower precision."""
+        owner, attribute = _owner(module, name)
+        place = slice(start, start + parameter.numel())
+        view = self.master[place].view(parameter.shape)
+        view.copy_(parameter.detach())
+        parameter.data = view
+        working = parameter
+        if self._copy is not None and isinstance(owner, nn.Linear):
+            working = nn.Parameter(self._copy[place].view(parameter.shape))
+        return _Slot(owner, attribute, parameter, working, self.gradient[place].view(parameter.shape))
+
+    def _take_rows(self, module: nn.Module, name: str, num_steps: int) -> None:
+        """Keep the rows of a word embedding apart from the flat vector."""
+        owner, _ = _owner(module, name)
+        assert isinstance(owner, nn.Embedding)
+        table = dict(module.named_parameters())[name]
+        self._row_group = next(index for index, group in enumerate(self.groups) if name in group.names)
+        decay = self.groups[self._row_group].weight_decay
+        self._rows = WordRows(table, weight_decay=decay, num_steps=num_steps)
+        self._watch(table, self._collect_rows)
+        self._no_rows = (torch.zeros(0, dtype=torch.int64), owner.weight.detach()[:0])
+        self._table = owner
+        owner.sparse = True
+
+    def _watch(self, parameter: Tensor, collect: Callable[[Tensor], None]) -> None:
+        """Let `collect` take every gradient of the parameter as soon as it is there."""
+        self._hooks.append(parameter.register_post_accumulate_grad_hook(collect))  # type: ignore[no-untyped-call]
+
+    def _build_optimizer(self) -> torch.optim.AdamW:
+        """AdamW over the segments of the flat vector.
+
+        The fused implementation took 42 ms a step for 22M parameters on 2 cores, foreach 256 ms, the loop 297 ms.
+        """
+        members = []
+        for leaf, segment in zip(self._leaves, self._segments, strict=True):
+            leaf.grad = self.gradient[segment.start : segment.stop]
+            decay = self.groups[segment.group].weight_decay
+            members.append({"params": [leaf], "lr": 0.0, "weight_decay": decay})
+        return torch.optim.AdamW(members, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
+
+    def _collect(self, index: int, parameter: Tensor) -> None:
+        """Add what a backward pass left to the flat gradient, in fp32."""
+        assert parameter.grad is not None
+        target = self._slots[index].gradient
+        if self._is_filled[index]:
+            target.add_(parameter.grad)
+        else:
+            target.copy_(parameter.grad)
+            self._is_filled[index] = True
+        parameter.grad = None
+
+    def _collect_rows(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self._row_gradients.append((parameter.grad._indices()[0], parameter.grad._values()))
+        parameter.grad = None
+
+    @torch.no_grad()
+    def _expose(self) -> Tensor | None:
+        """Show the weights to be saved; what the flat vector held, where an average was put in its place."""
+        if self._rows is not None:
+            self._rows.refresh()
+        self._show(working=False)
+        if self._average is None:
+            return None
+        kept = self.master.clone()
+        self.master.copy_(self._average.values[0])
+        return kept
+
+    @torch.no_grad()
+    def _show(self, *, working: bool) -> None:
+        """Let the module's parameters be the working copies, made anew, or the fp32 weights."""
+        if working and self._copy is not None:
+            self._copy.copy_(self.master)
+        for slot in self._slots:
+            slot.owner._parameters[slot.attribute] = slot.working if working else slot.master
+
+
+def _layout(
+    parameters: Mapping[str, nn.Parameter], groups: Sequence[ParameterGroup], *, without: str | None
+) -> tuple[list[_Segment], dict[str, int], int]:
+    """The segment of every group that has members, the first value of every parameter, and the length of all."""
+    segments, starts, position = [], {}, 0
+    for index, group in enumerate(groups):
+        begin = position
+        for name in group.names:
+            if name != without:
+                starts[name] = position
+                position += -(-parameters[name].numel() // ALIGNMENT) * ALIGNMENT
+        if position > begin:
+            segments.append(_Segment(index, begin, position))
+    return segments, starts, position
+
+
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The submodule that holds a parameter, and its name there."""
+    path, _, attribute = name.rpartition(".")
+    return module.get_submodule(path), attribute
+
+
+def _sum_rows(gradients: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Rows and gradients of several passes, in which a row may occur often, as each row once with the sum."""
+    ids_T = torch.cat([ids for ids, _ in gradients])
+    values_TD = torch.cat([values for _, values in gradients])
+    rows_U, places_T = torch.unique(ids_T, return_inverse=True)
+    return rows_U, values_TD.new_zeros(len(rows_U), values_TD.shape[1]).index_add_(0, places_T, values_TD)
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,73 @@
+"""What `predict` takes; the engine is a stand-in that counts texts."""
+
+import numpy as np
+import pytest
+
+from manylabel.decisions.thresholds import Thresholds
+from manylabel.errors import UsageError
+from manylabel.inference import predictor as module
+from manylabel.inference.predictor import Predictor
+from manylabel.text.tokenizer import TextTokenizer
+
+
+class LengthEngine:
+    """Logits that are the number of tokens of each text and its negative."""
+
+    def logits(self, batch):
+        lengths = batch.lengths_B.astype(np.float32)
+        return np.stack([lengths, -lengths], axis=1)
+
+
+@pytest.fixture
+def make(tiny_encoder):
+    tokenizer = TextTokenizer.from_folder(tiny_encoder, max_length=64)
+    thresholds = Thresholds(("long", "short"), np.array([0.5, 0.5]), np.array([True, True]), (None, None))
+
+    def make(*, takes_pairs=False):
+        return Predictor(LengthEngine(), tokenizer, thresholds, token_budget=256, takes_pairs=takes_pairs)
+
+    return make
+
+
+TEXTS = ["the team", "please help me with my order today", "thanks"]
+
+
+@pytest.mark.parametrize(
+    "kind", [tuple, iter, lambda texts: (text for text in texts), dict.fromkeys, np.array]
+)
+def test_anything_that_gives_texts_will_do(make, kind):
+    expected = make().predict(TEXTS).probabilities_BL
+    assert expected.shape == (3, 2)
+    assert np.array_equal(make().predict(kind(TEXTS)).probabilities_BL, expected)
+    assert np.array_equal(make().probabilities(kind(TEXTS)), expected)
+
+
+def test_a_generator_longer_than_a_pass_is_read_once(make, monkeypatch):
+    monkeypatch.setattr(module, "TEXTS_PER_PASS", 2)
+    expected = make().predict(TEXTS).probabilities_BL
+    assert np.array_equal(make().predict(text for text in TEXTS).probabilities_BL, expected)
+
+
+def test_pairs_may_be_generators_too(make):
+    model = make(takes_pairs=True)
+    expected = model.predict(TEXTS, TEXTS[::-1]).probabilities_BL
+    both = model.predict((text for text in TEXTS), (text for text in TEXTS[::-1])).probabilities_BL
+    assert np.array_equal(both, expected)
+    with pytest.raises(UsageError, match="U208 prediction: 1 text but 2 pairs"):
+        model.predict(["a"], iter(["b", "c"]))
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("one text", r"put the text into a list: predict\(\[text\]\)"),
+        (7, "a list of texts, not int"),
+        (None, "a list of texts, not NoneType"),
+        ([None], "text 0 is NoneType, expected str"),
+        (iter(["a", 5]), "text 1 is int, expected str"),
+        (b"bytes", "text 0 is int, expected str"),
+    ],
+)
+def test_what_gives_no_texts_is_refused_in_words(make, texts, message):
+    with pytest.raises(TypeError, match=message):
+        make().predict(texts)
