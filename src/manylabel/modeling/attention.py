@@ -32,20 +32,25 @@ class RowMap:
     """A copy of rows into slots and back.
 
     `index_S` names the row each slot shows, `inverse_R` the slot that holds each row. `padding` lists slots that show
-    a row for the second time and whose content must not count; None without such slots.
+    a row for the second time and whose content must not count; None without such slots. Rows from `num_rows` on are
+    fillers: no slot shows them, they take any content, and their gradient is zero.
     """
 
     index_S: Tensor
     inverse_R: Tensor
     padding: Tensor | None
+    num_rows: int
 
     def to_slots(self, rows: Tensor) -> Tensor:
         """Rows [R, d] -> slots [S, d]; the gradient of padding slots must be zero, as masked attention makes it."""
-        return gather(rows, self.index_S, self.inverse_R, None)
+        return gather(rows, self.index_S, self.inverse_R, slice(self.num_rows, None))
 
     def to_rows(self, slots: Tensor) -> Tensor:
         """Slots [S, d] -> rows [R, d]; padding slots receive a zero gradient."""
         return gather(slots, self.inverse_R, self.index_S, self.padding)
+
+
+Zeroed = Tensor | slice | None
 
 
 class _Gather(torch.autograd.Function):
@@ -55,19 +60,21 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, index: Tensor, inverse: Tensor, zeroed: Tensor | None) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, source: Tensor, index: Tensor, inverse: Tensor, zeroed: Zeroed) -> Tensor:  # noqa: ANN401
         ctx.inverse, ctx.zeroed = inverse, zeroed
         return source.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
         result = gradient.index_select(0, ctx.inverse)
-        if ctx.zeroed is not None:
+        if isinstance(ctx.zeroed, slice):
+            result[ctx.zeroed].zero_()
+        elif ctx.zeroed is not None:
             result.index_fill_(0, ctx.zeroed, 0.0)
         return result, None, None, None
 
 
-def gather(source: Tensor, index: Tensor, inverse: Tensor, zeroed: Tensor | None) -> Tensor:
+def gather(source: Tensor, index: Tensor, inverse: Tensor, zeroed: Zeroed) -> Tensor:
     """`source[index]`, whose gradient is `gradient[inverse]` with the rows `zeroed` set to 0."""
     result: Tensor = _Gather.apply(source, index, inverse, zeroed)  # type: ignore[no-untyped-call]
     return result
@@ -99,21 +106,22 @@ class AttentionPlan:
     ranks_B: Tensor
     longest: int
 
-    def for_heads(self, num_heads: int) -> HeadPlan:
-        """The plan with the gathers of `num_heads` heads worked out."""
-        return HeadPlan(self, num_heads)
+    def for_heads(self, num_heads: int, fillers: int = 0) -> HeadPlan:
+        """The plan with the gathers of `num_heads` heads worked out, for T tokens and `fillers` more at the end."""
+        return HeadPlan(self, num_heads, fillers)
 
 
 class HeadPlan:
     """The gathers of one batch for a number of heads; layers share it."""
 
-    def __init__(self, plan: AttentionPlan, num_heads: int) -> None:
+    def __init__(self, plan: AttentionPlan, num_heads: int, fillers: int = 0) -> None:
         self.groups = plan.groups
         self.num_heads = num_heads
+        self._fillers = fillers
         self._plan = plan
         self.queries_keys_values = self.row_map(3)
         self.outputs = self.row_map(1)
-        self.firsts = RowMap(plan.order_B, plan.ranks_B, None)
+        self.firsts = RowMap(plan.order_B, plan.ranks_B, None, len(plan.order_B))
 
     def row_map(self, parts: int) -> RowMap:
         """The map between rows [T * P * H, d] and slots [P * b * H * l, d] of all groups."""
@@ -130,7 +138,9 @@ class HeadPlan:
         inverse_R = _slot_numbers(self._plan.tokens_5T, part_p, head_h)
         padding = self._plan.padding_5K
         slots = None if padding is None else _slot_numbers(padding, part_p, head_h)
-        return RowMap(index_S[0] if len(index_S) == 1 else torch.cat(index_S), inverse_R, slots)
+        num_rows = len(inverse_R)
+        inverse_R = torch.cat([inverse_R, inverse_R.new_zeros(self._fillers * parts * heads)])
+        return RowMap(index_S[0] if len(index_S) == 1 else torch.cat(index_S), inverse_R, slots, num_rows)
 
 
 def _slot_numbers(addresses_5K: Tensor, part_p: Tensor, head_h: Tensor) -> Tensor:
@@ -149,6 +159,8 @@ def plan_attention(lengths_B: IntArray, device: torch.device) -> AttentionPlan:
     members = _similar_texts(lengths_B)
     for texts in members:
         length = int(lengths_B[texts[0]])
+        if device.type == "cpu":
+            length = rounded_length(length)
         positions_l = np.arange(length)
         is_token_bl = positions_l < lengths_B[texts, None]
         rows_bl = starts_B[texts, None] + np.where(is_token_bl, positions_l, 0)
@@ -169,6 +181,16 @@ def plan_attention(lengths_B: IntArray, device: torch.device) -> AttentionPlan:
         ranks_B=_move(np.argsort(order_B), device),
         longest=int(lengths_B.max()),
     )
+
+
+def rounded_length(length: int) -> int:
+    """The length to which a group is padded on a CPU: a multiple of 8 up to 64, of 16 up to 128, of 32 above.
+
+    oneDNN makes a kernel for every new shape of a bf16 product, which takes longer than the product; lengths that come
+    again find theirs made (see `encoder.rounded_tokens`).
+    """
+    step = 8 if length <= 64 else 16 if length <= 128 else 32
+    return -(-length // step) * step
 
 
 def _similar_texts(lengths_B: IntArray) -> list[IntArray]:

@@ -47,7 +47,7 @@ def launch(arguments: Sequence[str], *, num_processes: int, debug: bool = False)
     """
     if "RANK" in os.environ:
         raise UsageError(
-            Finding("U222", "--processes", "RANK is set, so another launcher started this process",
+            Finding("U232", "--processes", "RANK is set, so another launcher started this process",
                     next_step="leave out --processes under torchrun, or unset RANK")
         )  # fmt: skip
     # Where the working folder is no place for modules in this process, it is none in those.

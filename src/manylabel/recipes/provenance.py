@@ -18,6 +18,7 @@ from manylabel.recipes.corpora import Corpora
 from manylabel.training.loop import Outcome
 from manylabel.values import Corpus
 
+ENCODER_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
 LIBRARIES = ("torch", "tokenizers", "safetensors", "scikit-learn", "numpy", "pyarrow")
 
 
@@ -66,6 +67,14 @@ def corpus_fingerprint(corpus: Corpus) -> str:
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
         digest.update(b"column ends")
     digest.update(corpus.targets_NL.astype("int8").tobytes())
+    return digest.hexdigest()
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """SHA-256 over the hashes of everything an encoder is made of: weights, configuration, tokenizer."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in ENCODER_SUFFIXES):
+        digest.update(f"{path.name} {sha256_of(path)}".encode())
     return digest.hexdigest()
 
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from manylabel import __version__
 from manylabel.config.schema import CheckpointSettings, RunSettings
 from manylabel.errors import Finding, TrainingError, TrainingStopped
+from manylabel.modeling.precision import resolve_precision
 from manylabel.recipes.corpora import Corpora
-from manylabel.recipes.provenance import corpus_fingerprint, encoder_fingerprint
+from manylabel.recipes.provenance import corpus_fingerprint, folder_fingerprint
 from manylabel.text import token_cache
 from manylabel.text.token_cache import cached_encodings
 from manylabel.text.tokenizer import TextTokenizer
@@ -25,6 +27,7 @@ from manylabel.training.processes import Processes
 from manylabel.training.run_folder import RunFolder
 from manylabel.values import Corpus, Encodings
 
+GO_ON = "the same command goes on from it (--fresh begins anew)"
 IDENTITY_SECTIONS = ("text", "model", "training", "loss", "lora")
 """Settings that decide what a step does; a run goes on only with the same ones."""
 
@@ -42,11 +45,13 @@ class Run:
         """Used by `opened_run`."""
         self.place, self._folder, self._processes = place, folder, processes
         self._opened: CheckpointStore | None = None
+        self.has_begun = False
 
     def begin(self, identity: dict[str, str | int | float | bool | None], *, fresh: bool) -> None:
         """Say what run this is; raises UsageError when the folder holds another one and `fresh` is not set."""
         if self._folder is not None:
             self._folder.open(identity, fresh=fresh)
+            self.has_begun = True
         self._processes.barrier()
 
     def resume(self, trainer: Trainer, settings: CheckpointSettings, observer: Observer) -> None:
@@ -78,21 +83,23 @@ class Run:
         return cached_encodings(self.place, key, make, may_write=False)
 
     @contextmanager
-    def keeper(self, settings: CheckpointSettings) -> Iterator[CheckpointKeeper | None]:
+    def keeper(self, settings: CheckpointSettings, observer: Observer) -> Iterator[CheckpointKeeper | None]:
         """What takes the checkpoints; None on processes that do not write."""
         if self._folder is None:
             yield None
             return
         keeper = CheckpointKeeper(self._store(settings), settings)
+        yield keeper  # On the way out of an error nobody waits for what is being written; it is whole or not there.
         try:
-            yield keeper
-        finally:
             keeper.close()
+        except TrainingError as failure:
+            observer.stage("  warning: " + "; ".join(finding.sentence() for finding in failure.findings))
 
     def require_space(self, num_bytes: int) -> None:
         """Raise unless the disk has room for the checkpoints of the run."""
         if self._folder is not None:
-            check_space(self.place, num_bytes)
+            held = sum(path.stat().st_size for path in self.place.glob("checkpoints/*/*"))
+            check_space(self.place, max(num_bytes - held, 0))
 
     def finish(self) -> None:
         """The model is saved: the run is no longer needed."""
@@ -114,11 +121,15 @@ def opened_run(out: Path, processes: Processes) -> Iterator[Run]:
         yield Run(place, None, processes)
         return
     with RunFolder(place, own_files=token_cache.FILES) as folder:
+        run = Run(place, folder, processes)
         try:
-            yield Run(place, folder, processes)
-        except BaseException:
+            yield run
+        except BaseException as error:
             if folder.holds_nothing_to_go_on_from():
-                folder.remove()
+                if run.has_begun:
+                    folder.remove()
+            elif isinstance(error, KeyboardInterrupt):
+                raise _interrupted(place) from error
             raise
 
 
@@ -140,13 +151,21 @@ def identity_of(
             for role, corpus in parts.items()
             if corpus is not None
         },
-        "encoder weights": encoder_fingerprint(encoder_folder)[:16],
+        "encoder": folder_fingerprint(encoder_folder)[:16],
         "processes": processes.size,
+        "device": processes.device.type,
+        "number format": str(resolve_precision(settings.training.precision, processes.device)),
+        "manylabel": __version__,
     }
+
+
+def _interrupted(place: Path) -> TrainingStopped:
+    """What a training says that was ended at once, or after its last step."""
+    found = "the training was interrupted; its state up to the last checkpoint is saved there"
+    return TrainingStopped(Finding("T310", str(place), found, next_step=GO_ON))
 
 
 def stopped(outcome: Outcome, out: Path) -> TrainingStopped:
     """What a training that was asked to stop says."""
     found = f"the training was stopped at step {outcome.steps:,}; its state is saved there"
-    next_step = "the same command goes on from it (--fresh begins anew)"
-    return TrainingStopped(Finding("T310", str(run_place(out)), found, next_step=next_step))
+    return TrainingStopped(Finding("T310", str(run_place(out)), found, next_step=GO_ON))

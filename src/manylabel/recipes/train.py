@@ -98,13 +98,13 @@ def train_model(
         if should_stop():
             raise KeyboardInterrupt
         outcome = _fit(parts, run, processes, should_stop=should_stop)
-        if outcome.ending == "interrupted":
+        if outcome.ending == "interrupted" or should_stop():
             raise stopped(outcome, job.out)
         evaluation = None
         if processes.is_main:
             evaluation = _judge_and_save(parts, outcome, job)
             run.finish()
-    if outcome.ending == "non-finite loss":
+    if outcome.ending == "non-finite loss" and processes.is_main:
         raise TrainingError(_non_finite(outcome, job.out))
     return TrainReport(job.out, outcome, evaluation)
 
@@ -176,7 +176,7 @@ def _fit(parts: _Parts, run: Run, processes: Processes, *, should_stop: Callable
         processes=processes,
         should_stop=should_stop,
     )
-    with run.keeper(settings.checkpoints) as keeper:
+    with run.keeper(settings.checkpoints, observer) as keeper:
         outcome = trainer.fit(validate, keeper)
     merge_lora(classifier)
     speed = outcome.tokens / max(outcome.seconds, 1e-9)

@@ -224,7 +224,7 @@ class CheckpointStore:
             f"{needed:,} bytes needed, {_free_bytes(self._folder):,} free"
         )
         next_step = "make room, then give the same command again to go on"
-        return Finding("T310", str(self._folder), f"{found}; {former}", next_step=next_step)
+        return Finding("T314", str(self._folder), f"{found}; {former}", next_step=next_step)
 
 
 class BackgroundWriter:

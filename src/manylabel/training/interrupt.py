@@ -28,7 +28,8 @@ class StopRequest:
         return self._asked
 
     def stage(self, text: str) -> None:
-        """Ignore."""
+        """Once something else than steps goes on, nobody asks any more: an interruption ends it at once."""
+        self._armed = False
 
     def step(self, step: Step) -> None:
         """From the first step on a stopped training is worth saving."""

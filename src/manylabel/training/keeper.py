@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Protocol
 
 from manylabel.config.schema import CheckpointSettings
+from manylabel.errors import TrainingError
 from manylabel.training.checkpoints import BackgroundWriter, Checkpoint, CheckpointStore
 
 
@@ -16,8 +19,11 @@ class Keeper(Protocol):
         """Whether a checkpoint is wanted after this step."""
         ...
 
-    def keep(self, checkpoint: Checkpoint, *, wait: bool) -> None:
-        """Write it, in the background unless `wait`; raises TrainingError when it or the one before failed."""
+    def keep(self, make: Callable[[], Checkpoint], *, wait: bool) -> None:
+        """Write what `make` gives, in the background unless `wait`.
+
+        Raises TrainingError when it failed, or when the one before did and nobody waits for this one.
+        """
         ...
 
 
@@ -28,8 +34,8 @@ class NoKeeper:
         """Never."""
         return False
 
-    def keep(self, checkpoint: Checkpoint, *, wait: bool) -> None:
-        """Forget it."""
+    def keep(self, make: Callable[[], Checkpoint], *, wait: bool) -> None:
+        """Not even make it."""
 
 
 class CheckpointKeeper:
@@ -47,9 +53,14 @@ class CheckpointKeeper:
         by_clock = minutes > 0 and time.monotonic() - self._last >= minutes * 60
         return by_clock or (steps > 0 and step % steps == 0)
 
-    def keep(self, checkpoint: Checkpoint, *, wait: bool) -> None:
-        """Hand it to the writer; waits for the one before, so that at most one copy of the weights is on its way."""
-        self._writer.submit(checkpoint)
+    def keep(self, make: Callable[[], Checkpoint], *, wait: bool) -> None:
+        """Hand it to the writer, after the one before was written: at most one copy of the weights is on its way.
+
+        When a run ends here (`wait`), an earlier failure does not count: the disk may have room again.
+        """
+        with suppress(TrainingError) if wait else nullcontext():
+            self._writer.wait()
+        self._writer.submit(make())
         if wait:
             self._writer.wait()
         self._last = time.monotonic()

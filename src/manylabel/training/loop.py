@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from manylabel.modeling.packed import to_device
 from manylabel.modeling.precision import autocast, resolve_precision
 from manylabel.text.buckets import epoch_batches, share_batch, split_batch
 from manylabel.text.pack import pack
-from manylabel.training.allocator import keeping_freed_memory
+from manylabel.training.allocator import give_back_freed_memory, keeping_freed_memory
 from manylabel.training.best import Best
 from manylabel.training.checkpoints import Checkpoint, required_bytes
 from manylabel.training.keeper import Keeper, NoKeeper
@@ -46,6 +46,7 @@ Ending = Literal["finished", "stopped early", "interrupted", "non-finite loss"]
 Indices = npt.NDArray[np.int64]
 
 GRADIENT_FORMATS = {"none": None, "bf16": torch.bfloat16}
+STEPS_BETWEEN_TRIMS = 50
 WORD_TABLE = "encoder.embeddings.word.weight"
 
 
@@ -135,6 +136,7 @@ class Trainer:
             sparse_table=self._sparse_table(),
             num_steps=self._num_steps,
         )
+        self._weights.copy_from(self._processes.copy_from_first_)
         self._progress = _Progress()
         self._batches: tuple[int, list[Indices]] = (-1, [])
 
@@ -158,28 +160,35 @@ class Trainer:
 
     def _run(self, validate: Callable[[], float | None], keeper: Keeper) -> tuple[Ending, tuple[str, ...]]:
         """Every step and validation that is left."""
-        progress, patience = self._progress, self._settings.patience
+        progress = self._progress
         while True:
             try:
                 if self._is_validation(progress.step) and progress.validated < progress.step:
                     self._validate(validate)
-                    if 0 < patience <= self._best.validations_since:
-                        return "stopped early", ()
-                if progress.step == self._num_steps:
-                    return "finished", ()
+                ending = self._natural_ending()
+                if ending is not None:
+                    keeper.keep(self.checkpoint, wait=False)
+                    return ending, ()
                 self._step(progress.step + 1)
             except NonFiniteError as error:
                 if self._best.step != progress.step:
-                    self._validate(validate)
+                    with suppress(StoppedInValidation):
+                        self._validate(validate)
                 return "non-finite loss", error.ids
             except StoppedInValidation:
                 pass
             if self._processes.any(self._should_stop()):
-                keeper.keep(self.checkpoint(), wait=True)
+                keeper.keep(self.checkpoint, wait=True)
                 self._processes.barrier()  # Only when the first process has saved may any of them end.
                 return "interrupted", ()
             if keeper.is_due(progress.step):
-                keeper.keep(self.checkpoint(), wait=False)
+                keeper.keep(self.checkpoint, wait=False)
+
+    def _natural_ending(self) -> Ending | None:
+        """Why the run is over after this step; None while it goes on."""
+        if 0 < self._settings.patience <= self._best.validations_since:
+            return "stopped early"
+        return "finished" if self._progress.step == self._num_steps else None
 
     def _step(self, step: int) -> None:
         """One optimizer step over one batch, in micro-batches over all processes that add up to its exact gradient."""
@@ -221,6 +230,8 @@ class Trainer:
             seconds,
         )
         self._observer.step(shown)
+        if self._device.type == "cpu" and step % STEPS_BETWEEN_TRIMS == 0:
+            give_back_freed_memory()
 
     def _backward(self, indices: Indices, count: int) -> tuple[Tensor, Tensor]:
         """Add the gradient of one micro-batch; its share of the batch's mean loss, and its logits."""
@@ -241,8 +252,10 @@ class Trainer:
         seconds = math.inf
         for _ in range(2):  # The first pass also allocates.
             began = time.monotonic()
+            # Without its token ids: bringing word rows up to date here would change when that is done in a step.
             self._weights.begin(
-                self._tokens_of(part), awake_groups(self._groups, self._epoch(step), self._settings)
+                torch.zeros(0, dtype=torch.int64),
+                awake_groups(self._groups, self._epoch(step), self._settings),
             )
             self._backward(part, 1)[0].item()
             seconds = min(seconds, time.monotonic() - began)
@@ -342,11 +355,11 @@ class Trainer:
 
     def _at_fault(self, indices: Indices, parts: list[Indices], logits: list[Tensor]) -> tuple[str, ...]:
         """Ids of the texts whose logits are not finite; of the whole batch where that cannot be told."""
-        bad = [
-            part[~torch.isfinite(logits_BL).all(dim=1).cpu().numpy()]
-            for part, logits_BL in zip(parts, logits, strict=True)
-        ]
-        found = np.concatenate(bad) if bad else indices[:0]
+        is_bad_B = torch.zeros(len(indices))
+        for part, logits_BL in zip(parts, logits, strict=True):
+            bad = part[~torch.isfinite(logits_BL).all(dim=1).cpu().numpy()]
+            is_bad_B[torch.from_numpy(np.isin(indices, bad))] = 1
+        found = indices[self._processes.sum_(is_bad_B).numpy() > 0]
         return tuple(self._data.ids[i] for i in (found if len(found) else indices))
 
 

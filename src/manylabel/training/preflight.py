@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 GIB = 1 << 30
-COPIES_IN_MEMORY = 7
-"""fp32 numbers a parameter: weight, gradient, two moments, best so far, and two while a checkpoint is written."""
+COPIES_IN_MEMORY = 10
+"""fp32 numbers a parameter: weight, gradient, two moments and the best so far, the latter four again in a checkpoint on
+its way, and one while a better one is kept."""
 VALUES_PER_TOKEN = 34
 """Values of hidden width that a layer keeps a token for the way back: about 18 beside the feed-forward's two of four
 times that width, and the gradients that live at the same time (counted on the packed encoder)."""

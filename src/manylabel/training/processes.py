@@ -101,6 +101,13 @@ class Processes:
                 tensor.copy_(sent)
         return tensor
 
+    def copy_from_first_(self, tensor: Tensor) -> None:
+        """Replace `tensor` by that of rank 0, so that all processes begin with the same bits."""
+        if self.size > 1:
+            if not self.is_main:
+                tensor.zero_()
+            self.sum_(tensor)
+
     def sum_float(self, value: float) -> float:
         """The sum of one number over all processes, in fp64; whole numbers are exact up to 2^53."""
         return float(self.sum_(torch.tensor(value, dtype=torch.float64)))
@@ -149,7 +156,7 @@ def _number(name: str) -> int:
     value = os.environ.get(name, "")
     if not value.isdecimal():
         raise UsageError(
-            Finding("U220", f"environment variable {name}", f'"{value}" although RANK is set', "a whole number",
+            Finding("U230", f"environment variable {name}", f'"{value}" although RANK is set', "a whole number",
                     "start with torchrun or --processes, or unset RANK")
         )  # fmt: skip
     return int(value)
@@ -164,7 +171,7 @@ def _device(local_rank: int) -> torch.device:
     existing = torch.cuda.device_count()
     if wanted > existing:
         raise UsageError(
-            Finding("U221", "number of processes", f"{wanted} on a machine with {existing} GPUs", f"1 to {existing}")
+            Finding("U231", "number of processes", f"{wanted} on a machine with {existing} GPUs", f"1 to {existing}")
         )  # fmt: skip
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

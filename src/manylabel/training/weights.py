@@ -86,6 +86,7 @@ class Weights:
         self._optimizer = self._build_optimizer()
         self._average = WeightAverage([self.master]) if ema_decay else None
         self._ema_decay = ema_decay
+        self._is_awake = (True,) * len(self.groups)
         self._working = {name: slot.working for name, slot in zip(places, self._slots, strict=True)}
         if sparse_table is not None:
             self._working[sparse_table] = parameters[sparse_table]
@@ -93,6 +94,7 @@ class Weights:
 
     def begin(self, ids_T: Tensor, is_awake: Sequence[bool]) -> None:
         """Before the passes of a batch that reads these token ids; groups that are not awake take no gradient."""
+        self._is_awake = tuple(is_awake)
         for group, awake in zip(self.groups, is_awake, strict=True):
             for name in group.names:
                 self._working[name].requires_grad_(awake)
@@ -117,10 +119,15 @@ class Weights:
         """One AdamW step with the gradient times `scale`; `rates` has one rate for each group."""
         if scale != 1.0:
             self.gradient.mul_(scale)
-        for group, segment in zip(self._optimizer.param_groups, self._segments, strict=True):
+        for group, leaf, segment in zip(
+            self._optimizer.param_groups, self._leaves, self._segments, strict=True
+        ):
             group["lr"] = rates[segment.group]
+            # Without a gradient AdamW leaves a group alone, so that its bias correction begins when it wakes.
+            awake = self._is_awake[segment.group]
+            leaf.grad = self.gradient[segment.start : segment.stop] if awake else None
         self._optimizer.step()
-        if self._rows is not None:
+        if self._rows is not None and self._is_awake[self._row_group]:
             rows_U, gradient_UD = self._row_gradients[0] if self._row_gradients else self._no_rows
             self._rows.update(rows_U, gradient_UD.mul_(scale), rates[self._row_group])
         if self._average is not None:
@@ -146,6 +153,11 @@ class Weights:
         if self._table is not None:
             self._table.sparse = False
 
+    def copy_from(self, share: Callable[[Tensor], object]) -> None:
+        """Let `share` put the same weights into the flat vector of every process."""
+        share(self.master)
+        self._show(working=True)
+
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint needs, not copied."""
         state = {"weights": self.master}
@@ -165,10 +177,8 @@ class Weights:
         for index, leaf in enumerate(self._leaves):
             moments = _below(state, f"adamw.{index}.")
             if moments:
-                # Where a step counter lives and of which type it is, is the optimizer's business.
                 self._optimizer.state[leaf] = {
-                    name: value.clone() if value.ndim == 0 else value.to(self.master.device, copy=True)
-                    for name, value in moments.items()
+                    name: value.to(self.master.device, copy=True) for name, value in moments.items()
                 }
         if self._rows is not None:
             self._rows.restore(_below(state, "rows."))
@@ -212,7 +222,6 @@ class Weights:
         """
         members = []
         for leaf, segment in zip(self._leaves, self._segments, strict=True):
-            leaf.grad = self.gradient[segment.start : segment.stop]
             decay = self.groups[segment.group].weight_decay
             members.append({"params": [leaf], "lr": 0.0, "weight_decay": decay})
         return torch.optim.AdamW(members, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
@@ -232,6 +241,9 @@ class Weights:
         assert parameter.grad is not None
         self._row_gradients.append((parameter.grad._indices()[0], parameter.grad._values()))
         parameter.grad = None
+        # Passes that read more rows than the table has are added up early, to bound the memory.
+        if sum(len(ids) for ids, _ in self._row_gradients) > len(parameter):
+            self._row_gradients[:] = [_sum_rows(self._row_gradients)]
 
     @torch.no_grad()
     def _expose(self) -> Tensor | None:

@@ -5,7 +5,7 @@ import torch
 from manylabel.errors import EncoderError
 from manylabel.modeling.auto_encoder import TransformersEncoder
 from manylabel.modeling.classifier import build_classifier
-from manylabel.modeling.encoder import Encoder, PackedEncoder
+from manylabel.modeling.encoder import Encoder, PackedEncoder, rounded_tokens
 from manylabel.modeling.packed import to_device
 from manylabel.values import Batch
 
@@ -37,6 +37,46 @@ def test_a_text_of_the_longest_length_and_one_more(config):
     assert classifier(one_text(12)).shape == (1, 3)
     with pytest.raises(ValueError, match="at most 12"):
         classifier(one_text(13))
+
+
+def several_texts(lengths):
+    choose = np.random.default_rng(3)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    ids = choose.integers(3, 30, starts[-1])
+    return to_device(Batch(ids, np.zeros_like(ids), positions, starts), "cpu")
+
+
+@pytest.mark.parametrize("head", ["mean", "cls"])
+@pytest.mark.parametrize("lengths", [[12, 3, 7, 12, 1, 6], [12] * 5 + [9], [1, 1, 1, 2] * 8 + [3]])
+def test_fillers_change_neither_logits_nor_gradients(head, lengths, monkeypatch):
+    """What rounds the number of tokens for bf16 products, tried in fp32, where equal means equal."""
+    classifier = build_classifier(CONFIG, num_labels=3, head=head)
+    generator = torch.Generator().manual_seed(2)
+    classifier.encoder.initialise(generator)
+    classifier.head.initialise(generator)
+    assert rounded_tokens(sum(lengths)) > sum(lengths)
+    results = []
+    for rounds in (False, True):
+        monkeypatch.setattr("manylabel.modeling.encoder._makes_kernels", lambda batch, rounds=rounds: rounds)
+        classifier.zero_grad()
+        logits_BL = classifier(several_texts(lengths))
+        logits_BL.square().sum().backward()
+        results.append(
+            (logits_BL.detach(), [parameter.grad.clone() for parameter in classifier.parameters()])
+        )
+    (logits, gradients), (filled_logits, filled_gradients) = results
+    assert (filled_logits - logits).abs().max() < 1e-6
+    for gradient, filled in zip(gradients, filled_gradients, strict=True):
+        assert (filled - gradient).abs().max() < 1e-6 * max(float(gradient.abs().max()), 1.0)
+
+
+def test_rounded_numbers_of_tokens_come_again():
+    sizes = np.arange(1, 9000)
+    rounded = np.array([rounded_tokens(int(size)) for size in sizes])
+    assert (rounded >= sizes).all()
+    assert ((rounded - sizes) <= sizes / 16).all()
+    assert len(set(rounded[2048:4096].tolist())) <= 17
 
 
 def test_the_configuration_decides_the_encoder():

@@ -38,7 +38,7 @@ def test_otherwise_the_process_that_began_it_is_named(died, codes, said):
 
 def test_no_launcher_inside_a_launcher(monkeypatch):
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(UsageError, match="U222"):
+    with pytest.raises(UsageError, match="U232"):
         launch(["-c", ""], num_processes=2)
 
 

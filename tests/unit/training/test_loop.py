@@ -148,8 +148,8 @@ class Kept(NoKeeper):
     def is_due(self, step):
         return step % self.steps == 0
 
-    def keep(self, checkpoint, *, wait):
-        self.checkpoints.append(checkpoint)
+    def keep(self, make, *, wait):
+        self.checkpoints.append(make())
         self.waited.append(wait)
 
 
@@ -187,6 +187,7 @@ VARIANTS = {
     "layers": {"layer_decay": 0.8, "gradual_unfreezing": True, "schedule": "cosine"},
     "frozen": {"freeze_embeddings": True, "frozen_layers": 1},
     "recomputed": {"gradient_checkpointing": True},
+    "patience": {"epochs": 8, "patience": 3},
 }
 
 
@@ -205,7 +206,9 @@ def test_going_on_from_any_checkpoint_ends_with_the_same_weights(tiny_encoder, o
         return trainer.fit(score, keeper), classifier.state_dict()
 
     expected, weights = run(None, keeper)
-    assert [checkpoint.step for checkpoint in keeper.checkpoints] == list(range(1, 11))
+    last = expected.steps
+    assert [checkpoint.step for checkpoint in keeper.checkpoints] == [*range(1, last + 1), last]
+    assert (expected.ending == "stopped early") == (options["patience"] > 0)
     for checkpoint in keeper.checkpoints[1::3]:
         torch.manual_seed(checkpoint.step)
         outcome, again = run(checkpoint)

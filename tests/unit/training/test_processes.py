@@ -164,7 +164,7 @@ def test_an_incomplete_environment_is_refused_by_name(alone, monkeypatch, name, 
         monkeypatch.delenv(name)
     else:
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=f"U220 environment variable {name}"):
+    with pytest.raises(UsageError, match=f"U230 environment variable {name}"):
         Processes.from_environment()
 
 
@@ -180,5 +180,5 @@ def test_more_processes_than_gpus_are_refused_by_all_alike(alone, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=r"U221.*3 on a machine with 2 GPUs"):
+    with pytest.raises(UsageError, match=r"U231.*3 on a machine with 2 GPUs"):
         Processes.from_environment()

@@ -1,0 +1,191 @@
+"""Recipes side by side on GoEmotions: the default and one change at a time, several seeds, quality and time.
+
+    python benchmarks/recipes.py FOLDER                    # FOLDER holds train.tsv, dev.tsv, test.tsv, labels.txt
+    python benchmarks/recipes.py FOLDER --rows 43410       # all training rows; hours on 2 cores
+
+By default 4,000 training rows drawn with one seed and 2 epochs, so that all rows take about 40 minutes on 2 cores with
+AMX. Epoch and thresholds come from the dev split, figures from the whole official test split, both scored in the
+precision of training. Results are written after every run; a run that is in the file already is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from machine import describe_machine
+from manylabel.config.load import load_settings
+from manylabel.evaluation.evaluate import evaluate
+from manylabel.inference.backends.torch_backend import TorchBackend
+from manylabel.modeling.lora import add_lora, merge_lora
+from manylabel.modeling.precision import resolve_precision
+from manylabel.modeling.weights.locate import locate_encoder
+from manylabel.recipes.corpora import Corpora, gather_corpora
+from manylabel.recipes.judge import tune_thresholds, validation_score
+from manylabel.recipes.prepare import choose_rates, new_classifier, predictor_of, tokenizer_for
+from manylabel.training.head_start import start_head
+from manylabel.training.loop import Trainer, TrainingData
+from manylabel.training.objectives import build_objective
+from manylabel.training.observers import SilentObserver
+from manylabel.training.processes import Processes
+
+RESULTS = Path(__file__).parent / "results"
+EPOCHS = 2
+FIGURES = ("average_precision", "roc_auc", "f1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A name and the settings that differ from the default; `keeps_pooler` starts cls from the encoder's own pooler."""
+
+    name: str
+    settings: tuple[str, ...] = ()
+    keeps_pooler: bool = False
+
+
+RECIPES = (
+    Recipe("default: head mean, cross-entropy, linear"),
+    Recipe("head cls, started from the data", ("model.head=cls",)),
+    Recipe("head cls, the encoder's own pooler", ("model.head=cls",), keeps_pooler=True),
+    Recipe("positive weights, at most 10", ("loss.label_weights=positive",)),
+    Recipe("class-balanced weights", ("loss.label_weights=class_balanced",)),
+    Recipe("focal loss", ("loss.kind=focal",)),
+    Recipe("asymmetric loss", ("loss.kind=asymmetric",)),
+    Recipe("distribution-balanced loss", ("loss.kind=distribution_balanced",)),
+    Recipe("label smoothing 0.02", ("loss.label_smoothing=0.02",)),
+    Recipe("cosine schedule", ("training.schedule=cosine",)),
+    Recipe("slanted triangular schedule", ("training.schedule=slanted_triangular",)),
+    Recipe("layer decay 0.9", ("training.layer_decay=0.9",)),
+    Recipe("embeddings frozen", ("training.freeze_embeddings=true",)),
+    Recipe("moving average 0.99", ("training.ema_decay=0.99",)),
+    Recipe("LoRA rank 16, rate 1e-3", ("lora.rank=16", "training.learning_rate=1e-3")),
+    Recipe("half the rates", ("training.learning_rate=1e-4", "training.head_learning_rate=1e-3")),
+    Recipe("twice the rates", ("training.learning_rate=4e-4", "training.head_learning_rate=4e-3")),
+)
+
+
+def main() -> None:
+    """Make the runs that are missing and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rows", type=int, default=4000, help="training rows")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="recipes whose name contains this")
+    parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
+    arguments = parser.parse_args()
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    target = RESULTS / f"{day}-recipes-goemotions-{arguments.rows}.json"
+    runs: list[dict[str, Any]] = json.loads(target.read_text())["runs"] if target.exists() else []
+    if not arguments.table:
+        corpora = read(arguments.folder, arguments.rows)
+        chosen = [recipe for recipe in RECIPES if (arguments.only or "") in recipe.name]
+        for seed in range(1, arguments.seeds + 1):
+            for recipe in chosen:
+                if not any(run["recipe"] == recipe.name and run["seed"] == seed for run in runs):
+                    runs.append(run_once(recipe, seed, corpora))
+                    write(target, runs, arguments.rows)
+                    print(json.dumps(runs[-1]), flush=True)
+    Console(width=110).print(table_of(runs))
+
+
+def read(folder: Path, num_rows: int) -> Corpora:
+    """The official splits, the training rows thinned out."""
+    settings = load_settings(None, ["data.header=false", f"data.label_names={folder / 'labels.txt'}"])
+    files = (folder / name for name in ("train.tsv", "dev.tsv", "test.tsv"))
+    corpora = gather_corpora(*files, settings=settings, observer=SilentObserver())
+    chosen = np.sort(np.random.default_rng(1).permutation(len(corpora.train))[:num_rows])
+    return replace(corpora, train=corpora.train.select(chosen))
+
+
+def run_once(recipe: Recipe, seed: int, corpora: Corpora) -> dict[str, Any]:
+    """Train and score; what goes into the file."""
+    options = [
+        f"training.epochs={EPOCHS}",
+        f"training.seed={seed}",
+        "inference.precision=auto",
+        *recipe.settings,
+    ]
+    settings = load_settings(None, options)
+    processes, folder = Processes.alone(), locate_encoder("default")
+    classifier = new_classifier(folder, len(corpora.train.labels), settings, processes.device)
+    tokenizer = tokenizer_for(folder, classifier, settings)
+    data = TrainingData(tokenizer.encode(corpora.train.texts), corpora.train.targets_NL, corpora.train.ids)
+    start_head(classifier, data, seed=seed, keep_pooler=recipe.keeps_pooler)
+    if settings.lora.rank:
+        generator = torch.Generator().manual_seed(seed)
+        add_lora(classifier, settings.lora.rank, alpha=settings.lora.alpha, generator=generator)
+    trainer = Trainer(
+        classifier,
+        data,
+        objective=build_objective(settings.loss, data.targets_NL),
+        settings=settings.training,
+        rates=choose_rates(settings.training, classifier.encoder.hidden_size),
+        observer=SilentObserver(),
+        should_stop=lambda: False,
+    )
+    validate = validation_score(
+        TorchBackend(classifier, dtype=resolve_precision("auto", processes.device)),
+        tokenizer.encode(corpora.validation.texts),
+        corpora.validation,
+        token_budget=settings.inference.token_budget,
+        processes=processes,
+    )
+    outcome = trainer.fit(validate)
+    merge_lora(classifier)
+    predictor = predictor_of(classifier, tokenizer, corpora, settings, precision="auto")
+    predictor = predictor.with_thresholds(tune_thresholds(predictor, corpora.validation, settings.decisions))
+    assert corpora.test is not None
+    probabilities_NL = predictor.predict(corpora.test.texts).probabilities_BL
+    macro = evaluate(corpora.test.targets_NL, probabilities_NL, predictor.thresholds).macro
+    figures = {name: round(float(getattr(macro, name)), 5) for name in FIGURES}
+    made = {"recipe": recipe.name, "settings": list(recipe.settings), "seed": seed}
+    return {**made, **figures, "training_seconds": round(outcome.seconds, 1)}
+
+
+def write(target: Path, runs: list[dict[str, Any]], num_rows: int) -> None:
+    """Replace the file by one with all runs so far."""
+    content = {
+        "data": "goemotions",
+        "training_rows": num_rows,
+        "epochs": EPOCHS,
+        **describe_machine(),
+        "runs": runs,
+    }
+    target.parent.mkdir(exist_ok=True)
+    temporary = target.with_suffix(".part")
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    temporary.replace(target)
+
+
+def table_of(runs: list[dict[str, Any]]) -> Table:
+    """Mean and half the range over the seeds, best average precision first."""
+    rows = []
+    for name in dict.fromkeys(run["recipe"] for run in runs):
+        own = [run for run in runs if run["recipe"] == name]
+        means = {figure: statistics.mean(run[figure] for run in own) for figure in FIGURES}
+        spreads = {
+            figure: max(run[figure] for run in own) - min(run[figure] for run in own) for figure in FIGURES
+        }
+        seconds = statistics.median(run["training_seconds"] for run in own)
+        rows.append((means["average_precision"], name, means, spreads, seconds, len(own)))
+    table = Table("recipe", "macro avg prec", "macro ROC-AUC", "macro F1", "seconds", "seeds", box=None)
+    for _, name, means, spreads, seconds, count in sorted(rows, reverse=True, key=lambda row: row[0]):
+        cells = [f"{means[figure]:.4f} ±{spreads[figure] / 2:.4f}" for figure in FIGURES]
+        table.add_row(name, *cells, f"{seconds:.0f}", str(count))
+    return table
+
+
+if __name__ == "__main__":
+    main()
