@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manylabel.modeling.dropout import dropout as drop
+from manylabel.modeling.varlen import attend_packed, varlen_kernel
 
 IntArray = npt.NDArray[np.int64]
 
@@ -96,7 +98,8 @@ class AttentionPlan:
     """How the texts of one batch are grouped; made once a batch and used by all layers.
 
     `tokens_5T` and `padding_5K` hold the addresses of tokens and padding in the groups (see `_addresses`).
-    `order_B` lists the texts group by group, `ranks_B` is its inverse. `longest` is in tokens.
+    `order_B` lists the texts group by group, `ranks_B` is its inverse. `starts_B1` (int32) is where each text
+    begins and the last one ends, `longest` is in tokens.
     """
 
     groups: tuple[AttentionGroup, ...]
@@ -104,6 +107,7 @@ class AttentionPlan:
     padding_5K: Tensor | None
     order_B: Tensor
     ranks_B: Tensor
+    starts_B1: Tensor
     longest: int
 
     def for_heads(self, num_heads: int, fillers: int = 0) -> HeadPlan:
@@ -118,10 +122,19 @@ class HeadPlan:
         self.groups = plan.groups
         self.num_heads = num_heads
         self._fillers = fillers
+        self.starts_B1, self.longest = plan.starts_B1, plan.longest
         self._plan = plan
-        self.queries_keys_values = self.row_map(3)
-        self.outputs = self.row_map(1)
         self.firsts = RowMap(plan.order_B, plan.ranks_B, None, len(plan.order_B))
+
+    @cached_property
+    def queries_keys_values(self) -> RowMap:
+        """Where queries, keys and values go."""
+        return self.row_map(3)
+
+    @cached_property
+    def outputs(self) -> RowMap:
+        """Where the results come from."""
+        return self.row_map(1)
 
     def row_map(self, parts: int) -> RowMap:
         """The map between rows [T * P * H, d] and slots [P * b * H * l, d] of all groups."""
@@ -179,6 +192,7 @@ def plan_attention(lengths_B: IntArray, device: torch.device) -> AttentionPlan:
         padding_5K=_move(np.concatenate(padding, axis=1), device) if padding else None,
         order_B=_move(order_B, device),
         ranks_B=_move(np.argsort(order_B), device),
+        starts_B1=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths_B)]).astype(np.int32)).to(device),
         longest=int(lengths_B.max()),
     )
 
@@ -233,6 +247,9 @@ def attend_all(qkv_TE: Tensor, plan: HeadPlan, dropout: float = 0.0) -> Tensor:
     `qkv_TE` holds queries, keys and values side by side (E = 3 D). Returns [T, D]. `dropout` is the probability with
     which attention weights are dropped.
     """
+    kernel = varlen_kernel(qkv_TE, dropout)
+    if kernel is not None:
+        return attend_packed(qkv_TE, plan.starts_B1, plan.longest, num_heads=plan.num_heads, kernel=kernel)
     head_size = qkv_TE.shape[1] // (3 * plan.num_heads)
     slots = plan.queries_keys_values.to_slots(qkv_TE.view(-1, head_size))
     results = []

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -184,6 +183,10 @@ class Trainer:
             if keeper.is_due(progress.step):
                 keeper.keep(self.checkpoint, wait=False)
 
+    def _sum_gradient(self, gradient: Tensor) -> None:
+        """Add up over processes."""
+        self._processes.sum_(gradient, dtype=GRADIENT_FORMATS[self._settings.gradient_compression])
+
     def _natural_ending(self) -> Ending | None:
         """Why the run is over after this step; None while it goes on."""
         if 0 < self._settings.patience <= self._best.validations_since:
@@ -201,9 +204,7 @@ class Trainer:
         is_awake = awake_groups(self._groups, self._epoch(step), settings)
         self._weights.begin(self._tokens_of(share), is_awake)
         sums = [self._backward(part, count) for part in parts]
-        norm = self._weights.collect(
-            partial(self._processes.sum_, dtype=GRADIENT_FORMATS[settings.gradient_compression])
-        )
+        norm = self._weights.collect(self._sum_gradient if self._processes.size > 1 else None)
         loss = self._processes.sum_float(float(sum(total for total, _ in sums)))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteError(self._at_fault(indices, parts, [logits_BL for _, logits_BL in sums]))

@@ -19,31 +19,61 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from manylabel.training.averaging import WeightAverage
-from manylabel.training.optimizer import ADAM_BETAS, ADAM_EPSILON, ParameterGroup
+from manylabel.training.flat_adamw import PIECE, FlatAdamW
+from manylabel.training.optimizer import ParameterGroup
 from manylabel.training.word_rows import WordRows
 
 ALIGNMENT = 16
 """Every parameter begins at a multiple of so many values (64 bytes), as vector and tile instructions like it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Slot:
-    """One parameter: who owns it, what the passes read, and where its gradient is collected."""
+    """One parameter: who owns it, what the passes read, and where its gradient is collected.
+
+    `arrived` is the gradient of the first pass of a batch as the pass left it; a second one moves it to `gradient`.
+    """
 
     owner: nn.Module
     attribute: str
     master: nn.Parameter
     working: nn.Parameter
+    start: int
+    stop: int
     gradient: Tensor
+    arrived: Tensor | None = None
+    is_filled: bool = False
+
+    def add(self, gradient: Tensor) -> None:
+        """Take the gradient of one pass; sums are in fp32."""
+        if self.arrived is None and not self.is_filled:
+            self.arrived = gradient
+            return
+        self.flatten()
+        self.gradient.add_(gradient)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether a pass left a gradient."""
+        return self.is_filled or self.arrived is not None
+
+    def flatten(self) -> None:
+        """Let `gradient` hold all that arrived, zero if nothing did."""
+        if self.arrived is not None:
+            self.gradient.copy_(self.arrived)
+        elif not self.is_filled:
+            self.gradient.zero_()
+        self.arrived, self.is_filled = None, True
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """The part of the flat vector that belongs to one group."""
+    """The part of the flat vector that belongs to one group, and the numbers of its slots."""
 
     group: int
     start: int
     stop: int
+    slots: range
 
 
 class Weights:
@@ -79,11 +109,10 @@ class Weights:
         self.gradient = torch.zeros(length, device=device)
         self._copy = torch.zeros(length, dtype=dtype, device=device) if dtype != torch.float32 else None
         self._slots = [self._take(module, name, parameters[name], start) for name, start in places.items()]
-        self._is_filled = [False] * len(self._slots)
-        for index, slot in enumerate(self._slots):
-            self._watch(slot.working, partial(self._collect, index))
-        self._leaves = [nn.Parameter(self.master[segment.start : segment.stop]) for segment in self._segments]
-        self._optimizer = self._build_optimizer()
+        for slot in self._slots:
+            self._watch(slot.working, partial(_collect, slot))
+        self._optimizer = FlatAdamW(self.master, len(self.groups))
+        self._piece = torch.zeros(PIECE, device=device)
         self._average = WeightAverage([self.master]) if ema_decay else None
         self._ema_decay = ema_decay
         self._is_awake = (True,) * len(self.groups)
@@ -98,18 +127,26 @@ class Weights:
         for group, awake in zip(self.groups, is_awake, strict=True):
             for name in group.names:
                 self._working[name].requires_grad_(awake)
-        self._is_filled = [False] * len(self._slots)
+        for slot in self._slots:
+            slot.arrived, slot.is_filled = None, False
         self._row_gradients.clear()
         if self._rows is not None:
             self._rows.refresh(torch.unique(ids_T))
 
-    def collect(self, sum_: Callable[[Tensor], object]) -> float:
-        """After the passes: the gradient is whole, added up over processes by `sum_`; its norm."""
-        for slot, is_filled in zip(self._slots, self._is_filled, strict=True):
-            if not is_filled:
-                slot.gradient.zero_()
-        sum_(self.gradient)
-        norm = float(torch.linalg.vector_norm(self.gradient))
+    def collect(self, sum_: Callable[[Tensor], object] | None) -> float:
+        """After the passes: the norm of the whole gradient, added up over processes by `sum_` if there are several."""
+        if sum_ is None and self.master.device.type == "cpu":
+            # Read where they lie: a copy of all gradients costs more than their norm.
+            parts = [slot.gradient if slot.arrived is None else slot.arrived for slot in self._slots]
+            present = [part for part, slot in zip(parts, self._slots, strict=True) if slot.has_any]
+            norms = torch._foreach_norm(present, 2.0, torch.float32) if present else [torch.zeros(())]
+            norm = float(torch.linalg.vector_norm(torch.stack(list(norms))))
+        else:
+            for slot in self._slots:
+                slot.flatten()
+            if sum_ is not None:
+                sum_(self.gradient)
+            norm = float(torch.linalg.vector_norm(self.gradient))
         if self._row_gradients:
             self._row_gradients[:] = [_sum_rows(self._row_gradients)]
             norm = math.hypot(norm, float(torch.linalg.vector_norm(self._row_gradients[0][1])))
@@ -117,22 +154,42 @@ class Weights:
 
     def step(self, rates: Sequence[float], *, scale: float) -> None:
         """One AdamW step with the gradient times `scale`; `rates` has one rate for each group."""
-        if scale != 1.0:
-            self.gradient.mul_(scale)
-        for group, leaf, segment in zip(
-            self._optimizer.param_groups, self._leaves, self._segments, strict=True
-        ):
-            group["lr"] = rates[segment.group]
-            # Without a gradient AdamW leaves a group alone, so that its bias correction begins when it wakes.
-            awake = self._is_awake[segment.group]
-            leaf.grad = self.gradient[segment.start : segment.stop] if awake else None
-        self._optimizer.step()
+        for segment in self._segments:
+            # A group that sleeps is left alone, so that its bias correction begins when it wakes.
+            if self._is_awake[segment.group]:
+                self._update(segment, rates[segment.group], scale)
         if self._rows is not None and self._is_awake[self._row_group]:
             rows_U, gradient_UD = self._row_gradients[0] if self._row_gradients else self._no_rows
             self._rows.update(rows_U, gradient_UD.mul_(scale), rates[self._row_group])
         if self._average is not None:
             self._average.update(self._ema_decay)
-        self._show(working=True)
+
+    @torch.no_grad()
+    def _update(self, segment: _Segment, rate: float, scale: float) -> None:
+        """AdamW and the new working copy for one group, piece by piece."""
+        decay = self.groups[segment.group].weight_decay
+        self._optimizer.begin(segment.group)
+        size = PIECE if self.master.device.type == "cpu" else segment.stop - segment.start
+        for start, stop, slots in _pieces([self._slots[index] for index in segment.slots], size):
+            gradient = self._gradient_of(start, stop, slots, scale)
+            self._optimizer.update(start, stop, gradient, group=segment.group, rate=rate, weight_decay=decay)
+            if self._copy is not None:
+                self._copy[start:stop].copy_(self.master[start:stop])
+
+    def _gradient_of(self, start: int, stop: int, slots: Sequence[_Slot], scale: float) -> Tensor:
+        """The scaled gradient from `start` to `stop`, in fp32; valid until the next call."""
+        arrived = slots[0].arrived if len(slots) == 1 else None
+        if arrived is not None and stop - start <= len(self._piece):
+            own = arrived.reshape(-1)[start - slots[0].start : stop - slots[0].start]
+            gradient = (
+                self._piece[: stop - start].zero_() if len(own) < stop - start else self._piece[: len(own)]
+            )
+            gradient[: len(own)].copy_(own)
+            return gradient if scale == 1.0 else gradient.mul_(scale)
+        for slot in slots:
+            slot.flatten()
+        gradient = self.gradient[start:stop]
+        return gradient if scale == 1.0 else gradient.mul_(scale)
 
     @contextmanager
     def exposed(self) -> Iterator[None]:
@@ -161,9 +218,7 @@ class Weights:
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint needs, not copied."""
         state = {"weights": self.master}
-        for index, leaf in enumerate(self._leaves):
-            for name, value in self._optimizer.state.get(leaf, {}).items():
-                state[f"adamw.{index}.{name}"] = value
+        state |= {f"adamw.{name}": value for name, value in self._optimizer.state().items()}
         if self._rows is not None:
             state |= {f"rows.{name}": value for name, value in self._rows.state().items()}
         if self._average is not None:
@@ -174,12 +229,7 @@ class Weights:
         """Go on from `state()`; raises KeyError or RuntimeError when it belongs to another network."""
         with torch.no_grad():
             self.master.copy_(state["weights"])
-        for index, leaf in enumerate(self._leaves):
-            moments = _below(state, f"adamw.{index}.")
-            if moments:
-                self._optimizer.state[leaf] = {
-                    name: value.to(self.master.device, copy=True) for name, value in moments.items()
-                }
+        self._optimizer.restore(_below(state, "adamw."))
         if self._rows is not None:
             self._rows.restore(_below(state, "rows."))
         if self._average is not None:
@@ -196,7 +246,8 @@ class Weights:
         working = parameter
         if self._copy is not None and isinstance(owner, nn.Linear):
             working = nn.Parameter(self._copy[place].view(parameter.shape))
-        return _Slot(owner, attribute, parameter, working, self.gradient[place].view(parameter.shape))
+        gradient = self.gradient[place].view(parameter.shape)
+        return _Slot(owner, attribute, parameter, working, start, start + parameter.numel(), gradient)
 
     def _take_rows(self, module: nn.Module, name: str, num_steps: int) -> None:
         """Keep the rows of a word embedding apart from the flat vector."""
@@ -214,28 +265,6 @@ class Weights:
     def _watch(self, parameter: Tensor, collect: Callable[[Tensor], None]) -> None:
         """Let `collect` take every gradient of the parameter as soon as it is there."""
         self._hooks.append(parameter.register_post_accumulate_grad_hook(collect))  # type: ignore[no-untyped-call]
-
-    def _build_optimizer(self) -> torch.optim.AdamW:
-        """AdamW over the segments of the flat vector.
-
-        The fused implementation took 42 ms a step for 22M parameters on 2 cores, foreach 256 ms, the loop 297 ms.
-        """
-        members = []
-        for leaf, segment in zip(self._leaves, self._segments, strict=True):
-            decay = self.groups[segment.group].weight_decay
-            members.append({"params": [leaf], "lr": 0.0, "weight_decay": decay})
-        return torch.optim.AdamW(members, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
-
-    def _collect(self, index: int, parameter: Tensor) -> None:
-        """Add what a backward pass left to the flat gradient, in fp32."""
-        assert parameter.grad is not None
-        target = self._slots[index].gradient
-        if self._is_filled[index]:
-            target.add_(parameter.grad)
-        else:
-            target.copy_(parameter.grad)
-            self._is_filled[index] = True
-        parameter.grad = None
 
     def _collect_rows(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
@@ -270,16 +299,48 @@ def _layout(
     parameters: Mapping[str, nn.Parameter], groups: Sequence[ParameterGroup], *, without: str | None
 ) -> tuple[list[_Segment], dict[str, int], int]:
     """The segment of every group that has members, the first value of every parameter, and the length of all."""
-    segments, starts, position = [], {}, 0
+    segments: list[_Segment] = []
+    starts: dict[str, int] = {}
+    position = 0
     for index, group in enumerate(groups):
-        begin = position
+        begin, first = position, len(starts)
         for name in group.names:
             if name != without:
                 starts[name] = position
                 position += -(-parameters[name].numel() // ALIGNMENT) * ALIGNMENT
         if position > begin:
-            segments.append(_Segment(index, begin, position))
+            segments.append(_Segment(index, begin, position, range(first, len(starts))))
     return segments, starts, position
+
+
+def _collect(slot: _Slot, parameter: Tensor) -> None:
+    """Take what a backward pass left, so that the next one begins anew."""
+    assert parameter.grad is not None
+    slot.add(parameter.grad)
+    parameter.grad = None
+
+
+def _pieces(slots: Sequence[_Slot], size: int) -> Iterator[tuple[int, int, list[_Slot]]]:
+    """Parts of at most `size` values that follow one another: pieces of a large slot, or several small ones whole."""
+    waiting: list[_Slot] = []
+    for slot in slots:
+        end = _end(slot)
+        is_large = slot.stop - slot.start > size // 8
+        if waiting and (is_large or end - waiting[0].start > size):
+            yield waiting[0].start, _end(waiting[-1]), waiting
+            waiting = []
+        if is_large:
+            for start in range(slot.start, end, size):
+                yield start, min(start + size, end), [slot]
+        else:
+            waiting.append(slot)
+    if waiting:
+        yield waiting[0].start, _end(waiting[-1]), waiting
+
+
+def _end(slot: _Slot) -> int:
+    """Where the next slot begins."""
+    return slot.start + -(-(slot.stop - slot.start) // ALIGNMENT) * ALIGNMENT
 
 
 def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:

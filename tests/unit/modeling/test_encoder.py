@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from manylabel.errors import EncoderError
+from manylabel.modeling import attention, varlen
 from manylabel.modeling.auto_encoder import TransformersEncoder
 from manylabel.modeling.classifier import build_classifier
 from manylabel.modeling.encoder import Encoder, PackedEncoder, rounded_tokens
@@ -69,6 +70,34 @@ def test_fillers_change_neither_logits_nor_gradients(head, lengths, monkeypatch)
     assert (filled_logits - logits).abs().max() < 1e-6
     for gradient, filled in zip(gradients, filled_gradients, strict=True):
         assert (filled - gradient).abs().max() < 1e-6 * max(float(gradient.abs().max()), 1.0)
+
+
+@pytest.mark.parametrize("head", ["mean", "cls"])
+def test_the_path_of_the_varlen_kernel_gives_the_same_logits_and_gradients(head, monkeypatch):
+    """The kernel itself needs CUDA; a text at a time stands for it."""
+    classifier = build_classifier(CONFIG, num_labels=3, head=head)
+    generator = torch.Generator().manual_seed(2)
+    classifier.encoder.initialise(generator)
+    classifier.head.initialise(generator)
+    results = []
+    for kernel in (None, varlen.text_by_text):
+        monkeypatch.setattr(attention, "varlen_kernel", lambda values, dropout, kernel=kernel: kernel)
+        classifier.zero_grad()
+        logits_BL = classifier(several_texts([12, 3, 7, 12, 1, 6]))
+        logits_BL.square().sum().backward()
+        results.append(
+            [logits_BL.detach(), *(parameter.grad.clone() for parameter in classifier.parameters())]
+        )
+    for grouped, packed in zip(*results, strict=True):
+        assert (packed - grouped).abs().max() < 1e-5 * max(float(grouped.abs().max()), 1.0)
+
+
+@pytest.mark.gpu
+def test_the_varlen_kernel_equals_a_text_at_a_time():
+    query, key, value = (torch.randn(41, 2, 32, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+    starts = torch.tensor([0, 12, 15, 41], dtype=torch.int32, device="cuda")
+    expected = varlen.text_by_text(query, key, value, starts, 26)
+    assert (varlen.flash_kernel(query, key, value, starts, 26) - expected).abs().max() < 2e-2
 
 
 def test_rounded_numbers_of_tokens_come_again():

@@ -255,6 +255,33 @@ def test_gradual_unfreezing_begins_with_the_head(tiny_encoder):
     assert all("embeddings" in name for name in changed[3] - changed[2])
 
 
+class Moves(SilentObserver):
+    """The largest change of a parameter in each step, beside the rate of the step."""
+
+    def __init__(self, classifier, name):
+        self.classifier, self.name, self.moved = classifier, name, []
+        self.last = self.now()
+
+    def now(self):
+        return self.classifier.state_dict()[self.name].detach().clone()
+
+    def step(self, step):
+        now = self.now()
+        self.moved.append((float((now - self.last).abs().max()), step.rate))
+        self.last = now
+
+
+@pytest.mark.parametrize("name", ["encoder.layers.0.up.weight", "encoder.embeddings.word.weight"])
+def test_a_layer_that_wakes_begins_with_its_own_rate(tiny_encoder, name):
+    """AdamW's first step is as large as the rate; with a bias correction that ran on it would be 3 times that."""
+    data, classifier = make_data(tiny_encoder, count=800), new_classifier(tiny_encoder)
+    moves = Moves(classifier, name)
+    options = {"gradual_unfreezing": True, "epochs": 4, "patience": 0, "batch_size": 2, "weight_decay": 0.0}
+    new_trainer(classifier, data, observer=moves, **options).fit(lambda: None)
+    first, rate = next((moved, rate) for moved, rate in moves.moved if moved > 0)
+    assert first == pytest.approx(rate, rel=0.02)
+
+
 def test_the_average_of_the_weights_is_what_is_validated_and_kept(tiny_encoder):
     data, classifier, seen = make_data(tiny_encoder), new_classifier(tiny_encoder), []
 
