@@ -306,7 +306,13 @@ def test_killing_leaves_no_half_model(tiny_mails, tiny_encoder, tmp_path):
 def test_a_signal_before_the_first_step_ends_at_once(tiny_mails, tiny_encoder, tmp_path, number):
     out = tmp_path / "model"
     arguments = ["train", tiny_mails, "--out", out, "--encoder", tiny_encoder]
-    process = subprocess.Popen([*RUN, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*RUN, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Under nohup a process is born with SIGHUP ignored, and then it should stay so.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    )
     assert process.stderr.readline() == "Reading and checking the data\n"
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
