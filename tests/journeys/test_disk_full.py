@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -36,9 +37,9 @@ class Filler(SilentObserver):
     def step(self, step):
         self.steps.append(step.step)
         if step.step == self.at:
-            with self.path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-                while True:
-                    file.write(bytes(4096))
+            with suppress(OSError), self.path.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
 
 
 def train(small_disk, tiny_mails, tiny_encoder, observer):
