@@ -22,6 +22,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from manylabel.config.schema import TrainingSettings
+from manylabel.errors import TrainingError
 from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.encoder import PackedEncoder
 from manylabel.modeling.packed import to_device
@@ -166,7 +167,10 @@ class Trainer:
                     self._validate(validate)
                 ending = self._natural_ending()
                 if ending is not None:
-                    keeper.keep(self.checkpoint, wait=False)
+                    with suppress(
+                        TrainingError
+                    ):  # A full disk must not take the model of a training that is over.
+                        keeper.keep(self.checkpoint, wait=False)
                     return ending, ()
                 self._step(progress.step + 1)
             except NonFiniteError as error:

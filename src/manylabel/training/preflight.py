@@ -12,11 +12,10 @@ COPIES_IN_MEMORY = 10
 """fp32 numbers a parameter: weight, gradient, two moments and the best so far, the latter four again in a checkpoint on
 its way, and one while a better one is kept."""
 PROCESS_BYTES = 700 << 20
-"""Interpreter, PyTorch and what glibc keeps. With it the estimate is 2.3 and 7.9 GiB where the default encoder and
+"""Interpreter, PyTorch and what glibc keeps. With it the estimate is 2.2 and 7.4 GiB where the default encoder and
 BERT-base took 2.8 and 6.9 GB (benchmarks/train_speed.py, Jigsaw's lengths); the texts themselves come on top."""
 VALUES_PER_TOKEN = 34
-"""Values of hidden width that a layer keeps a token for the way back: about 18 beside the feed-forward's two of four
-times that width, and the gradients that live at the same time (counted on the packed encoder)."""
+"""Roughly how many values of hidden width a layer keeps a token for the way back, gradients that live then included."""
 
 
 @dataclass(frozen=True)

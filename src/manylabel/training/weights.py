@@ -1,9 +1,9 @@
 """The weights while they are trained: one flat fp32 vector, its gradient beside it, and copies that the passes read.
 
-Made and driven by the loop: `begin` before the passes of a batch, `gradient_norm` and `step` after them. The module's
-parameters are views of the flat vector, so that clipping, AdamW, averaging and adding up over processes are a few
-operations on long vectors instead of some on each of a hundred tensors; in bf16 the linear layers read a copy that is
-made once a step instead of once a pass.
+Made and driven by the loop: `begin` before the passes of a batch, `collect` and `step` after them. The module's
+parameters are views of the flat vector, so that AdamW runs over it in pieces that fit the cache, and averaging and
+adding up over processes are operations on one long vector; in bf16 the linear layers read a copy that is made once a
+step instead of once a pass.
 """
 
 from __future__ import annotations

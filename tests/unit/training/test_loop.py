@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from manylabel.config.schema import TrainingSettings
+from manylabel.errors import Finding, TrainingError
 from manylabel.modeling.weights.hugging_face import load_pretrained
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.keeper import NoKeeper
@@ -162,6 +163,16 @@ def test_a_stop_ends_after_the_step_and_keeps_its_state(tiny_encoder):
     assert (outcome.ending, outcome.steps) == ("interrupted", 3)
     assert [checkpoint.step for checkpoint in keeper.checkpoints] == [3]
     assert keeper.waited == [True]
+
+
+class FullDisk(Kept):
+    def keep(self, make, *, wait):
+        raise TrainingError(Finding("T314", "here", "no room"))
+
+
+def test_a_full_disk_at_the_very_end_does_not_take_the_model(tiny_encoder):
+    trainer = new_trainer(new_classifier(tiny_encoder), make_data(tiny_encoder))
+    assert trainer.fit(lambda: 0.5, FullDisk(steps=1000)).ending == "finished"
 
 
 def test_a_stop_during_validation_keeps_the_state_before_it_and_goes_on_with_it(tiny_encoder):
