@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check fix test-slow bench bench-train docs help
+.PHONY: setup demo test check fix test-slow explore bench bench-train docs help
 
 setup: $(STAMP) ## Create the virtual environment with the exact versions of constraints.txt
 
@@ -45,6 +45,9 @@ fix: setup ## Format and repair what ruff can repair
 
 test-slow: setup ## Only the slow tests and those on public data
 	$(BIN)/python -m pytest -m "(slow or data) and not gpu"
+
+explore: setup ## The property tests on new random examples, three times
+	@for round in 1 2 3; do MANYLABEL_HYPOTHESIS=explore $(BIN)/python -m pytest -q tests/properties || exit 1; done
 
 bench: setup ## The quick benchmarks, one after the other
 	@for script in $(QUICK_BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from manylabel.config.schema import DataSettings
@@ -69,6 +69,7 @@ def written(folder: Path, name: str, rows) -> Path:
 
 @settings(max_examples=300)
 @given(ROWS, st.sampled_from(["t.csv", "t.tsv", "t.jsonl", "t.jsonl.gz", "t.parquet"]))
+@example(rows=[("\t\n", "")], name="t.tsv")
 def test_texts_survive_reading_unchanged(rows, name):
     with tempfile.TemporaryDirectory() as folder:
         table = read_table(written(Path(folder), name, rows), DataSettings())

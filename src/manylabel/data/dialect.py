@@ -119,7 +119,14 @@ def _uneven(rows: list[RawRow]) -> int:
 
 
 def _looks_quoted(plain: list[RawRow]) -> bool:
-    """Whether a program wrote the quotes: around every cell with one, and around whole columns or doubled."""
+    """Whether a program wrote the quotes.
+
+    It did where all cells of the first row are in them, or where every cell with a quote is and they enclose whole
+    columns or are doubled inside.
+    """
+    first = next((row.cells for row in plain if row.cells), [])
+    if len(first) > 1 and all(map(_is_enclosed, first)):
+        return True
     with_quotes = [cell for row in plain for cell in row.cells if '"' in cell]
     if not all(_is_enclosed(cell) for cell in with_quotes):
         return False
