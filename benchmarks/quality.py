@@ -38,7 +38,11 @@ RUNS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     "jigsaw": (
         "train.csv",
         {"test": "validation.csv"},
-        ["split.validation_fraction=0.05", "training.validations_per_epoch=2"],
+        [
+            "split.validation_fraction=0.05",
+            "split.calibration_fraction=0",
+            "training.validations_per_epoch=2",
+        ],
     ),
 }
 

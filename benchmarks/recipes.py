@@ -30,8 +30,8 @@ from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.modeling.lora import add_lora, merge_lora
 from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.weights.locate import locate_encoder
-from manylabel.recipes.corpora import Corpora, gather_corpora
-from manylabel.recipes.judge import tune_thresholds, validation_score
+from manylabel.recipes.corpora import Corpora, Others, gather_corpora
+from manylabel.recipes.judge import decide_on, validation_score
 from manylabel.recipes.prepare import choose_rates, new_classifier, predictor_of, tokenizer_for
 from manylabel.training.head_start import start_head
 from manylabel.training.loop import Trainer, TrainingData
@@ -103,8 +103,8 @@ def main() -> None:
 def read(folder: Path, num_rows: int) -> Corpora:
     """The official splits, the training rows thinned out."""
     settings = load_settings(None, ["data.header=false", f"data.label_names={folder / 'labels.txt'}"])
-    files = (folder / name for name in ("train.tsv", "dev.tsv", "test.tsv"))
-    corpora = gather_corpora(*files, settings=settings, observer=SilentObserver())
+    others = Others(validation=folder / "dev.tsv", test=folder / "test.tsv")
+    corpora = gather_corpora(folder / "train.tsv", others, settings=settings, observer=SilentObserver())
     chosen = np.sort(np.random.default_rng(1).permutation(len(corpora.train))[:num_rows])
     return replace(corpora, train=corpora.train.select(chosen))
 
@@ -145,7 +145,7 @@ def run_once(recipe: Recipe, seed: int, corpora: Corpora) -> dict[str, Any]:
     outcome = trainer.fit(validate)
     merge_lora(classifier)
     predictor = predictor_of(classifier, tokenizer, corpora, settings, precision="auto")
-    predictor = predictor.with_thresholds(tune_thresholds(predictor, corpora.validation, settings.decisions))
+    predictor, _ = decide_on(predictor, corpora.calibration, settings)
     assert corpora.test is not None
     probabilities_NL = predictor.predict(corpora.test.texts).probabilities_BL
     macro = evaluate(corpora.test.targets_NL, probabilities_NL, predictor.thresholds).macro

@@ -150,22 +150,35 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of B texts: probabilities in [0, 1], decisions by threshold, label names in order."""
+    """What a model says of B texts: probabilities in [0, 1], decisions by threshold, label names in order.
+
+    `uncertain_BL` is True where a probability lies in its label's zone for a human; None for a model without zones.
+    """
 
     probabilities_BL: FloatArray
     decisions_BL: BoolArray
     labels: tuple[str, ...]
     truncated_B: BoolArray
+    uncertain_BL: BoolArray | None = None
 
     def __post_init__(self) -> None:
         if self.probabilities_BL.shape != self.decisions_BL.shape or self.probabilities_BL.shape[1] != len(
             self.labels
         ):
             raise ValueError("probabilities, decisions and labels disagree in shape")
+        if self.uncertain_BL is not None and self.uncertain_BL.shape != self.decisions_BL.shape:
+            raise ValueError("decisions and what is uncertain disagree in shape")
 
     def __len__(self) -> int:
         return len(self.probabilities_BL)
 
     def decided(self, index: int) -> tuple[str, ...]:
         """Names of the labels decided for text `index`, in label order."""
-        return tuple(name for name, yes in zip(self.labels, self.decisions_BL[index], strict=True) if yes)
+        return self._marked(self.decisions_BL[index])
+
+    def needs_review(self, index: int) -> tuple[str, ...]:
+        """Names of the labels of text `index` that a human should decide, in label order; none without zones."""
+        return () if self.uncertain_BL is None else self._marked(self.uncertain_BL[index])
+
+    def _marked(self, marks_L: BoolArray) -> tuple[str, ...]:
+        return tuple(name for name, marked in zip(self.labels, marks_L, strict=True) if marked)

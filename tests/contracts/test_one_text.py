@@ -14,7 +14,6 @@ from manylabel.config.schema import DataSettings
 from manylabel.data.corpus import load_corpus
 from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.inference.load import load_model
-from manylabel.inference.predictor import sigmoid
 from manylabel.recipes.predict import predict_file
 from manylabel.text.buckets import plan_batches
 from manylabel.text.pack import pack
@@ -57,7 +56,7 @@ def test_one_text_by_hand(tiny_model, tiny_mails):
     import torch
 
     logits_BL = TorchBackend(bundle.classifier, dtype=torch.float32).logits(batch)  # 6
-    probabilities_BL = sigmoid(logits_BL)  # 7
+    probabilities_BL = bundle.calibration.apply(logits_BL)  # 7
     decisions_BL = bundle.thresholds.decide(probabilities_BL)  # 8
     predictions = loaded.predictor.predict(corpus.texts[:1])  # 9 composes 3 to 8
     assert np.array_equal(predictions.probabilities_BL, probabilities_BL)

@@ -141,6 +141,9 @@ def test_evaluate_as_json_is_only_json(trained, tiny_mails):
     assert set(figures["labels"]["refund"]) == {
         "support",
         "roc_auc",
+        "brier",
+        "log_loss",
+        "ece",
         "average_precision",
         "precision",
         "recall",

@@ -7,7 +7,10 @@ from typing import Any
 
 from manylabel.bundle.contents import Bundle
 from manylabel.bundle.files import SEEN_TEXTS
+from manylabel.decisions.abstain import Zones
 
+GOAL_FITTED = "thresholds goal"
+"""The entry of a manifest's training facts by which a version with other thresholds is known."""
 PARTS = ("train", "validation", "test")
 MEAN_HEAD_NOTE = (
     "The head is `mean` (mean of all tokens, LayerNorm, linear). transformers' AutoModelForSequenceClassification\n"
@@ -31,7 +34,9 @@ def model_card(bundle: Bundle) -> str:
         '## Use\n\n```python\nimport manylabel\n\nmodel = manylabel.load("FOLDER")\n'
         'model.predict(["some text"])\n```',
         "## Labels and thresholds\n\n" + _label_table(bundle),
-        "## Figures on the test rows\n\n" + _figures(bundle.evaluation),
+        *_zones(bundle.zones),
+        "## Figures on the test rows\n\n"
+        + _figures(bundle.evaluation, refitted=GOAL_FITTED in bundle.provenance.training),
         "## Data and training\n\n" + _provenance(bundle),
         "## Limits\n\n"
         f"- Texts are read up to {bundle.tokenizer.max_length} tokens; predictions say when one was cut.\n"
@@ -51,12 +56,36 @@ def model_card(bundle: Bundle) -> str:
 def _label_table(bundle: Bundle) -> str:
     lines = ["| label | threshold | note |", "|---|---|---|"]
     thresholds = bundle.thresholds
-    for name, value, reason in zip(bundle.labels, thresholds.values_L, thresholds.reasons, strict=True):
-        lines.append(f"| {_cell(name)} | {value:.4f} | {_cell('unjudged: ' + reason if reason else '')} |")
+    nothing = (None,) * len(bundle.labels)
+    columns = (thresholds.reasons, thresholds.goals or nothing, thresholds.notes or nothing)
+    for name, value, reason, goal, note in zip(bundle.labels, thresholds.values_L, *columns, strict=True):
+        said = [f"unjudged: {reason}" if reason else "", f"goal {goal}" if goal else "", note or ""]
+        lines.append(f"| {_cell(name)} | {value:.4f} | {_cell('; '.join(filter(None, said)))} |")
     return "\n".join(lines)
 
 
-def _figures(evaluation: Mapping[str, Any] | None) -> str:
+def _zones(zones: Zones | None) -> list[str]:
+    """A section on what a human decides, where there are zones."""
+    if zones is None:
+        return []
+    lines = [
+        "## Zones for a human\n",
+        "A probability from `low` to below `high` is uncertain: a human should decide the label. At `high` and above",
+        "the label is decided, below `low` it is not. `manylabel predict` marks what lies in a zone.\n",
+        "| label | low | high | note |",
+        "|---|---|---|---|",
+    ]
+    columns = (zones.low_L, zones.high_L, zones.reasons, zones.notes)
+    for name, low, high, reason, note in zip(zones.labels, *columns, strict=True):
+        ends = "none | none" if low == high else f"{low:.4f} | {'above 1' if high > 1.0 else f'{high:.4f}'}"
+        said = [f"unjudged: {reason}" if reason else "", note or ""]
+        lines.append(f"| {_cell(name)} | {ends} | {_cell('; '.join(filter(None, said)))} |")
+    return ["\n".join(lines)]
+
+
+def _figures(evaluation: Mapping[str, Any] | None, *, refitted: bool) -> str:
+    if evaluation is None and refitted:
+        return "The thresholds were chosen anew after the test; `manylabel evaluate` gives figures."
     if evaluation is None:
         return "No test rows were given."
     lines = ["| | macro ROC-AUC | macro average precision | macro F1 | micro F1 |", "|---|---|---|---|---|"]

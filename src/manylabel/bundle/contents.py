@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from manylabel.bundle.probes import Probes
 from manylabel.config.schema import RunSettings
 from manylabel.data.layout import Layout
 from manylabel.data.sketches import Sketches
+from manylabel.decisions.abstain import Zones
+from manylabel.decisions.calibration import Calibration
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.evaluation.baseline import LinearBaseline
 from manylabel.modeling.classifier import Classifier
@@ -34,7 +36,10 @@ class Bundle:
 
     `seen_texts` are sorted 64-bit fingerprints of the training and validation texts, so that an evaluation can
     say which of its rows the model has seen; the texts themselves are not stored. `seen_sketches`, uint8 [M, 128]
-    of `data.sketches`, do the same for near copies; None in a model saved before there were any.
+    of `data.sketches`, do the same for near copies; None in a model saved before there were any. `seen_parts` divides
+    them: `identical` are fingerprints of all these texts as they are, before normalisation, `validation` and
+    `calibration` normalised ones of the rows that chose something. Without `calibration` a probability is the logistic
+    function of its logit. `zones` says what to send to a human; None where nothing is.
     """
 
     classifier: Classifier
@@ -49,6 +54,9 @@ class Bundle:
     evaluation: Mapping[str, Any] | None
     probes: Probes
     seen_sketches: Sketches | None = None
+    calibration: Calibration | None = None
+    zones: Zones | None = None
+    seen_parts: Mapping[str, npt.NDArray[np.uint64]] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -80,6 +80,13 @@ def check_target(target: Path, overwrite: bool) -> None:
             if held
             else "choose another --out, or add --overwrite"
         )
+        run = place.with_name(place.name + ".run")
+        if not held and run.is_dir():
+            # A crash came between the end of the save and the removal of what is no longer needed, or a training that
+            # was to replace this model was stopped; the former is by far the likelier without --overwrite.
+            next_step += (
+                f"; {run} is left of a training: where `manylabel verify {target}` passes, it can be removed"
+            )
         raise UsageError(Finding("U201", str(target), "it exists already", "a new name", next_step))
     if held:
         raise UsageError(

@@ -16,6 +16,8 @@ from manylabel.bundle.model_type import from_saved
 from manylabel.bundle.probes import Probes
 from manylabel.config.load import load_settings
 from manylabel.data.layout import Layout
+from manylabel.decisions.abstain import Zones
+from manylabel.decisions.calibration import Calibration
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import BundleError, Finding
 from manylabel.evaluation.baseline import LinearBaseline
@@ -49,6 +51,9 @@ def load_bundle(folder: Path) -> Bundle:
         provenance=manifest.provenance,
         seen_texts=seen["fingerprints"],
         seen_sketches=seen.get("sketches"),
+        seen_parts={name[5:]: array for name, array in sorted(seen.items()) if name.startswith("part.")},
+        calibration=_calibration(folder, manifest, decisions),
+        zones=_zones(folder, manifest, decisions),
         baseline=FittedBaseline(
             LinearBaseline.from_arrays(load_arrays(folder / files.BASELINE), manifest.labels),
             Thresholds.from_json(decisions["baseline_thresholds"]),
@@ -56,6 +61,30 @@ def load_bundle(folder: Path) -> Bundle:
         evaluation=_read_json(evaluation) if evaluation.is_file() else None,
         probes=Probes.from_json(_read_json(folder / files.PROBES)),
     )
+
+
+def _calibration(folder: Path, manifest: Manifest, decisions: dict[str, Any]) -> Calibration:
+    """What the model calibrates with; nothing in one saved before there was any."""
+    content = decisions.get("calibration")
+    if content is None:
+        return Calibration.identity(manifest.labels)
+    calibration = Calibration.from_json(content)
+    if calibration.labels != manifest.labels:
+        found = "decisions.json calibrates other labels than manifest.json names"
+        raise BundleError(Finding("B411", str(folder), found, next_step=RESTORE))
+    return calibration
+
+
+def _zones(folder: Path, manifest: Manifest, decisions: dict[str, Any]) -> Zones | None:
+    """What the model sends to a human; None where there are no zones."""
+    content = decisions.get("zones")
+    if content is None:
+        return None
+    zones = Zones.from_json(content)
+    if zones.labels != manifest.labels:
+        found = "decisions.json has zones of other labels than manifest.json names"
+        raise BundleError(Finding("B412", str(folder), found, next_step=RESTORE))
+    return zones
 
 
 def _check_labels(folder: Path, manifest: Manifest, config: dict[str, Any], thresholds: Thresholds) -> None:

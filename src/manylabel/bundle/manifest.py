@@ -13,7 +13,8 @@ from manylabel.bundle.files import MANIFEST, replaced_leftovers
 from manylabel.digest import sha256_of
 from manylabel.errors import BundleError, Finding
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 since a model may be calibrated: a reader of version 1 would leave that out."""
 RESTORE = "copy the model again from where it is intact, or train it again"
 
 

@@ -18,6 +18,7 @@ from manylabel.bundle.contents import Bundle
 from manylabel.bundle.manifest import FORMAT_VERSION, Manifest, describe_files
 from manylabel.bundle.model_type import to_saved
 from manylabel.config.load import dump_settings
+from manylabel.decisions.calibration import Calibration
 from manylabel.errors import Finding, UsageError
 from manylabel.modeling.weights.hugging_face import to_hugging_face
 
@@ -75,16 +76,20 @@ def _write_model(bundle: Bundle, folder: Path) -> None:
 
 
 def _write_decisions(bundle: Bundle, folder: Path) -> None:
-    """The part that transformers forgot: thresholds, baseline, seen texts, probes, settings, figures, card."""
+    """The part that transformers forgot: thresholds, zones, baseline, seen texts, probes, settings, figures, card."""
     decisions = {
+        "calibration": (bundle.calibration or Calibration.identity(bundle.labels)).to_json(),
         "thresholds": bundle.thresholds.to_json(),
         "baseline_thresholds": bundle.baseline.thresholds.to_json(),
     }
+    if bundle.zones is not None:
+        decisions["zones"] = bundle.zones.to_json()
     _write_json(folder / files.DECISIONS, decisions)
     save_arrays(dict(sorted(bundle.baseline.model.to_arrays().items())), folder / files.BASELINE)
     seen: dict[str, npt.NDArray[np.unsignedinteger]] = {"fingerprints": bundle.seen_texts}
     if bundle.seen_sketches is not None:
         seen["sketches"] = bundle.seen_sketches
+    seen |= {f"part.{name}": fingerprints for name, fingerprints in sorted(bundle.seen_parts.items())}
     save_arrays(seen, folder / files.SEEN_TEXTS)
     _write_json(folder / files.PROBES, bundle.probes.to_json())
     if bundle.evaluation is not None:

@@ -38,6 +38,16 @@ PrecisionOption = Annotated[
         show_default=False,
     ),
 ]
+Resamples = Annotated[
+    int | None,
+    typer.Option(
+        "--resamples",
+        min=0,
+        max=100_000,
+        help="Bootstrap resamples for the intervals; 0 for none. By default evaluation.resamples of the model.",
+        show_default=False,
+    ),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.", show_default=False)]
 
 

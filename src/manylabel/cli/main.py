@@ -27,8 +27,13 @@ COMMANDS = {
     "demo": "Train, evaluate and predict on the example e-mails, in a few minutes.",
     "check": "Read a file and say what training would make of it: labels, duplicates, lengths, every problem.",
     "train": "Train a model on a file and save it with its figures.",
-    "evaluate": "Score a model on a file it has not seen.",
+    "evaluate": "Score a model on a file it has not seen, every figure with its interval.",
+    "report": "Write one HTML page: a verdict with its reasons, every figure, thresholds to try out.",
+    "compare": "Compare two models on the same rows, with tests and one sentence of conclusion.",
+    "label-errors": "Find labels of a file that are probably wrong, out to Label Studio and back.",
+    "thresholds": "Choose thresholds for a goal, show what they do, and save a new version of the model.",
     "predict": "Predict the labels of texts, or of every row of a file.",
+    "explain": "Show which words of a text moved which label, and how far that can be believed.",
     "verify": "Check that a saved model is whole and still gives its recorded probabilities.",
     "export": "Write a model as a plain transformers folder, where transformers can represent it.",
     "settings": "List every setting with type, limits and default.",
@@ -52,7 +57,7 @@ def build_app(chosen: str | None) -> typer.Typer:
     for name, summary in COMMANDS.items():
         command: Any = _placeholder
         if name == chosen:
-            command = import_module(f"manylabel.cli.commands.{name}").command
+            command = import_module(f"manylabel.cli.commands.{name.replace('-', '_')}").command
         app.command(name, help=summary, epilog=EPILOG)(command)
     return app
 

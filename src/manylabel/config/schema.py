@@ -48,19 +48,23 @@ class TextSettings(Settings):
 
     max_length: int = Field(default=256, ge=8, le=8192)
     """Tokens a text may have, special tokens included; the rest is cut and counted."""
-    normalization: Literal["nfkc", "none"] = "nfkc"
-    """Unicode form before tokenising; nfkc turns full-width and mathematical letters into plain ones."""
+    normalization: Literal["nfkc", "fold", "none"] = "nfkc"
+    """Unicode form before tokenising; nfkc turns full-width letters into plain ones, fold also undoes disguises."""
 
 
 class SplitSettings(Settings):
     """How one file becomes training, validation and test rows."""
 
-    validation_fraction: float = Field(default=0.15, gt=0.0, lt=0.9)
-    """Share of the rows that choose the epoch and the thresholds, when no validation file is given."""
+    validation_fraction: float = Field(default=0.1, gt=0.0, lt=0.9)
+    """Share of the rows that choose the epoch, when no validation file is given."""
+    calibration_fraction: float = Field(default=0.15, ge=0.0, lt=0.9)
+    """Share of the rows that choose calibration and thresholds, when no validation or calibration file is given."""
     test_fraction: float = Field(default=0.15, ge=0.0, lt=0.9)
     """Share of the rows kept for the final figures, when no test file is given."""
-    near_duplicate_similarity: float = Field(default=0.8, gt=0.0, le=1.0)
-    """MinHash Jaccard similarity of word shingles from which two texts count as near duplicates."""
+    near_duplicate_similarity: float = Field(default=0.65, gt=0.0, le=1.0)
+    """Jaccard similarity of counted words, in any order, from which two texts count as near duplicates; 1: copies only."""
+    leaks: Literal["tell", "drop"] = "tell"
+    """What becomes of training rows that are copies, exact or near, of rows in a separate file: told, or left out."""
     seed: int = Field(default=1, ge=0, lt=2**31)
     """Seed of the split; the same seed gives the same split on any machine."""
 
@@ -167,12 +171,33 @@ class CheckpointSettings(Settings):
 
 
 class DecisionSettings(Settings):
-    """How a probability becomes yes or no."""
+    """How a logit becomes a probability and a probability becomes yes or no."""
 
+    calibration: Literal["auto", "none", "temperature", "platt", "beta", "isotonic"] = "auto"
+    """What turns logits into probabilities, label by label; auto takes the best by cross-validated log loss."""
+    calibration_min_positives: int = Field(default=20, ge=2)
+    """A label with fewer positive calibration rows takes the calibrator pooled over such labels."""
+    goal: str = "f1"
+    """What thresholds aim at: f1, fB as f0.5, recall=R, precision=P, cost=FN:FP, alerts=N a 10,000, or one (cut)."""
     min_positives: int = Field(default=5, ge=1)
     """A label with fewer positive validation rows keeps the default threshold and is reported as unjudged."""
     default_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
     """Threshold of labels that validation cannot judge."""
+
+
+class EvaluationSettings(Settings):
+    """How figures are computed."""
+
+    resamples: int = Field(default=1000, ge=0, le=100_000)
+    """Bootstrap resamples for the intervals; 0 gives figures without intervals."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Confidence level of the intervals."""
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    """Seed of the resamples and of the perturbed texts."""
+    cost_false_negative: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    """What a missed label costs, for the expected cost per text and label."""
+    cost_false_positive: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    """What a false alarm costs, in the same unit."""
 
 
 class InferenceSettings(Settings):
@@ -196,4 +221,5 @@ class RunSettings(Settings):
     lora: LoraSettings = LoraSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     decisions: DecisionSettings = DecisionSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     inference: InferenceSettings = InferenceSettings()

@@ -1,4 +1,4 @@
-"""One corpus into training, validation and test rows. Called by the training recipe and by `check`.
+"""One corpus into training, validation, calibration and test rows. Called by the training recipe and by `check`.
 
 Clusters of duplicates and groups stay whole; labels are spread by iterative stratification (Sechidis,
 Tsoumakas and Vlahavas, 2011; package iterative-stratification) over the clusters, each with the labels of
@@ -21,7 +21,7 @@ from manylabel.data.problems import finding
 from manylabel.errors import ConfigError, DataError, Finding
 from manylabel.values import BoolArray, Corpus, IntArray
 
-PARTS = ("train", "validation", "test")
+PARTS = ("train", "validation", "test", "calibration")
 LARGE_SHARE = 0.5
 """A cluster with more than this share of the smallest part's rows goes to training."""
 MIN_TRAIN_FRACTION = 0.05
@@ -38,6 +38,7 @@ class Splits:
     train: IntArray
     validation: IntArray
     test: IntArray
+    calibration: IntArray
     unjudged: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Finding, ...] = ()
 
@@ -58,6 +59,7 @@ def split_corpus(
     test_fraction: float,
     near_duplicate_similarity: float,
     seed: int,
+    calibration_fraction: float = 0.0,
 ) -> Splits:
     """Splits the rows of `corpus`.
 
@@ -67,21 +69,26 @@ def split_corpus(
         test_fraction: Share of the rows for testing, 0 for none.
         near_duplicate_similarity: Jaccard similarity from which texts stay together.
         seed: Seed of every choice.
+        calibration_fraction: Share of the rows for calibration and thresholds, 0 for none.
 
     Returns:
-        No part that is wanted is empty. Where three clusters or more carry a label, each part has one of them.
+        No part that is wanted is empty. Where as many clusters as parts carry a label, each part has one of them.
 
     Raises:
         ConfigError: the fractions leave less than 5 % for training.
         DataError: the rows form fewer clusters than there are parts.
     """
-    wanted = (1.0 - validation_fraction - test_fraction, validation_fraction, test_fraction)
-    if min(wanted[1:]) < 0.0 or wanted[0] < MIN_TRAIN_FRACTION:
-        found = f"validation {validation_fraction:g} and test {test_fraction:g} leave too little for training"
+    held_out = (validation_fraction, test_fraction, calibration_fraction)
+    wanted = (1.0 - sum(held_out), *held_out)
+    if min(held_out) < 0.0 or wanted[0] < MIN_TRAIN_FRACTION:
+        shares = ", ".join(
+            f"{name} {share:g}" for name, share in zip(PARTS[1:], held_out, strict=True) if share
+        )
+        found = f"{shares} leave too little for training"
         allowed = "fractions of 0 or more that leave at least 0.05"
-        raise ConfigError(finding("C211", "split", found, allowed, "lower one of the two"))
+        raise ConfigError(finding("C211", "split", found, allowed, "lower one of them"))
     texts = joined(corpus.texts, corpus.pairs)
-    clusters_N = duplicate_groups(texts, similarity=near_duplicate_similarity, seed=seed)
+    clusters_N = duplicate_groups(texts, similarity=near_duplicate_similarity)
     pieces = _pieces(corpus, with_groups(clusters_N, corpus.groups))
     parts = [name for name, fraction in zip(PARTS, wanted, strict=True) if fraction > 0.0]
     if len(pieces.sizes_C) < len(parts):
@@ -90,7 +97,14 @@ def split_corpus(
     part_N = part_C[pieces.cluster_N]
     indices = [np.flatnonzero(part_N == part) for part in range(len(PARTS))]
     unjudged = _unjudged(corpus, indices)
-    return Splits(indices[0], indices[1], indices[2], unjudged, _warnings(corpus, unjudged))
+    return Splits(
+        indices[0],
+        indices[1],
+        indices[2],
+        indices[3],
+        unjudged=unjudged,
+        warnings=_warnings(corpus, unjudged),
+    )
 
 
 def with_groups(clusters_N: IntArray, groups: Sequence[str] | None) -> IntArray:
@@ -128,7 +142,7 @@ def _pieces(corpus: Corpus, clusters_N: IntArray) -> _Pieces:
 
 
 def _assign(pieces: _Pieces, fractions: npt.NDArray[np.float64], seed: int) -> IntArray:
-    """The part (0 training, 1 validation, 2 test) of each cluster."""
+    """The part, as a position in PARTS, of each cluster."""
     num_rows = int(pieces.sizes_C.sum())
     part_C = np.zeros(len(pieces.sizes_C), dtype=np.int64)
     smallest = min(fraction for fraction in fractions if fraction > 0.0) * num_rows
@@ -173,27 +187,27 @@ def _fill_empty_parts(pieces: _Pieces, part_C: IntArray, used: IntArray) -> None
 
 
 def _spread_rare_labels(pieces: _Pieces, part_C: IntArray, used: IntArray) -> None:
-    """Moves clusters so that each part has a positive of every label that three clusters or more carry.
+    """Moves clusters so that each part has a positive of every label that as many clusters as parts carry.
 
     Rare labels come first; a move never takes the last positive of another label or the last cluster.
     """
     counts_L = pieces.positives_CL.sum(axis=0)
     for label in np.argsort(counts_L, kind="stable"):
-        if counts_L[label] < len(PARTS):
+        if counts_L[label] < len(used):
             continue
         for part in used:
             carriers = np.flatnonzero(pieces.positives_CL[:, label])
             if not (part_C[carriers] == part).any():
-                _move_one(pieces, part_C, carriers, int(part))
+                _move_one(pieces, part_C, carriers, int(part), num_parts=len(used))
 
 
-def _move_one(pieces: _Pieces, part_C: IntArray, carriers: IntArray, part: int) -> None:
+def _move_one(pieces: _Pieces, part_C: IntArray, carriers: IntArray, part: int, *, num_parts: int) -> None:
     """Moves the smallest of `carriers` that its own part can spare to `part`."""
     order = carriers[np.lexsort((carriers, pieces.sizes_C[carriers]))]
     positives_PL = np.stack([pieces.positives_CL[part_C == other].sum(axis=0) for other in range(len(PARTS))])
     for cluster in order:
         own = part_C[cluster]
-        needed_L = pieces.positives_CL[cluster] & (pieces.positives_CL.sum(axis=0) >= len(PARTS))
+        needed_L = pieces.positives_CL[cluster] & (pieces.positives_CL.sum(axis=0) >= num_parts)
         if (positives_PL[own][needed_L] > 1).all() and (part_C == own).sum() > 1:
             part_C[cluster] = part
             return

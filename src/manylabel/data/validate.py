@@ -46,6 +46,9 @@ def _labels(corpus: Corpus) -> list[Finding]:
             problem = ("D163", "no row carries it", "the model will not learn it; add rows or drop the label")
         elif positives == annotated:
             problem = ("D164", "every annotated row carries it", "add rows without it or drop the label")
+        elif positives == 1:
+            step = "nothing can be judged about it; add rows or drop the label"
+            problem = ("D166", "only one row carries it", step)
         else:
             continue
         code, found, step = problem

@@ -5,14 +5,12 @@ Training fits them, the bundle stores them, the predictor and the evaluation app
 The rule, per label and exact over all cut points:
 
 - only annotated rows count (-1 is left out);
-- a *cut* decides the k highest scores positive; rows with equal scores are never separated;
+- each cut of `decisions.cuts` is tried: ties are never separated, thresholds are midpoints;
 - its F1 is `2 TP / (k + positives)`; deciding nothing scores 0 and is never the best;
-- its threshold is the midpoint between the lowest score decided positive and the next lower distinct score
-  (0 where there is none). Where no number lies between the two, it is the higher score itself, so the
-  threshold always decides exactly the rows of its cut;
 - of several best cuts the one whose threshold is nearest the default wins, then the higher threshold.
 
-The default threshold is one of the cuts, so a fitted one never scores below it on the fitting rows.
+The default threshold decides as one of the cuts does, so a fitted one never scores below it on the fitting rows.
+Other goals are in `decisions.goals`.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from manylabel.decisions.cuts import all_cuts, annotated_columns, check_rows, why_unjudged
 from manylabel.errors import BundleError, Finding
 from manylabel.values import BoolArray, FloatArray, IntArray
 
@@ -32,12 +31,19 @@ MIN_POSITIVES = 5
 
 @dataclass(frozen=True, eq=False)
 class Thresholds:
-    """One threshold in [0, 1] a label; `reasons` says why a label is unjudged, None for a judged one."""
+    """One threshold in [0, 1] a label; `reasons` says why a label is unjudged, None for a judged one.
+
+    `goals` names what each threshold was fitted for, as `decisions.goals` writes it, None for one that was not
+    fitted; `notes` says what is to be known of a judged threshold: that its goal is out of reach on the fitting rows,
+    or what is guaranteed. Both are None as a whole in thresholds that were fitted for F1 without a word.
+    """
 
     labels: tuple[str, ...]
     values_L: npt.NDArray[np.float64]
     judged_L: BoolArray
     reasons: tuple[str | None, ...]
+    goals: tuple[str | None, ...] | None = None
+    notes: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         num_labels = len(self.labels)
@@ -45,6 +51,8 @@ class Thresholds:
             raise ValueError("thresholds need one value and one judgement a label")
         if len(self.reasons) != num_labels:
             raise ValueError("thresholds need one reason (or None) a label")
+        if any(each is not None and len(each) != num_labels for each in (self.goals, self.notes)):
+            raise ValueError("thresholds need one goal and one note (or None) a label")
         if not ((self.values_L >= 0.0) & (self.values_L <= 1.0)).all():
             raise ValueError("thresholds must be finite and in [0, 1]")
 
@@ -61,12 +69,14 @@ class Thresholds:
 
     def to_json(self) -> dict[str, object]:
         """A plain mapping for a JSON file; `from_json` gives back the same numbers to the last bit."""
-        return {
+        content: dict[str, object] = {
             "labels": list(self.labels),
             "values": [float(value) for value in self.values_L],
             "judged": [bool(judged) for judged in self.judged_L],
             "reasons": list(self.reasons),
         }
+        optional = {"goals": self.goals, "notes": self.notes}
+        return content | {key: list(entries) for key, entries in optional.items() if entries is not None}
 
     @classmethod
     def from_json(cls, content: Mapping[str, object]) -> Thresholds:
@@ -84,11 +94,19 @@ class Thresholds:
             labels=tuple(str(name) for name in labels),
             values_L=np.array(values, dtype=np.float64),
             judged_L=np.array(judged, dtype=np.bool_),
-            reasons=tuple(None if reason is None else str(reason) for reason in reasons),
+            reasons=_texts(reasons),
+            goals=_texts(_entries(content, "goals")) if "goals" in content else None,
+            notes=_texts(_entries(content, "notes")) if "notes" in content else None,
         )
 
 
 _KEYS = ("labels", "values", "judged", "reasons")
+_OPTIONAL_KEYS = ("goals", "notes")
+"""Not in files written before there were goals."""
+
+
+def _texts(entries: Sequence[object]) -> tuple[str | None, ...]:
+    return tuple(None if entry is None else str(entry) for entry in entries)
 
 
 def _entries(content: Mapping[str, object], key: str) -> Sequence[object]:
@@ -97,8 +115,9 @@ def _entries(content: Mapping[str, object], key: str) -> Sequence[object]:
 
 
 def _wrong_shapes(content: Mapping[str, object]) -> list[str]:
-    problems = [f"{key} is not a list" for key in _KEYS if not isinstance(content.get(key), list | tuple)]
-    lengths = {key: len(_entries(content, key)) for key in _KEYS}
+    keys = _KEYS + tuple(key for key in _OPTIONAL_KEYS if key in content)
+    problems = [f"{key} is not a list" for key in keys if not isinstance(content.get(key), list | tuple)]
+    lengths = {key: len(_entries(content, key)) for key in keys}
     if not problems and len(set(lengths.values())) > 1:
         problems.append(f"the lists differ in length: {lengths}")
     return problems
@@ -122,8 +141,9 @@ def _wrong_types(content: Mapping[str, object]) -> list[str]:
         problems.append("a label name is not text")
     if not all(isinstance(judged, bool) for judged in _entries(content, "judged")):
         problems.append("an entry of judged is not true or false")
-    if not all(reason is None or isinstance(reason, str) for reason in _entries(content, "reasons")):
-        problems.append("a reason is neither text nor null")
+    for key, one in (("reasons", "reason"), ("goals", "goal"), ("notes", "note")):
+        if not all(entry is None or isinstance(entry, str) for entry in _entries(content, key)):
+            problems.append(f"a {one} is neither text nor null")
     return problems
 
 
@@ -157,48 +177,14 @@ def fit_thresholds(
         ValueError: the shapes disagree or a probability is outside [0, 1] or not a number.
 
     """
-    if targets_NL.shape != probabilities_NL.shape or targets_NL.shape[1:] != (len(labels),):
-        raise ValueError(f"targets {targets_NL.shape} and probabilities {probabilities_NL.shape} disagree")
+    check_rows(targets_NL, probabilities_NL, labels)
     values_L = np.full(len(labels), default, dtype=np.float64)
     reasons: list[str | None] = []
-    for column in range(len(labels)):
-        annotated_N = targets_NL[:, column] >= 0
-        positives_K = targets_NL[annotated_N, column] == 1
-        scores_K = probabilities_NL[annotated_N, column].astype(np.float64)
-        if not ((scores_K >= 0.0) & (scores_K <= 1.0)).all():
-            raise ValueError("probabilities must be finite and in [0, 1]")
-        reasons.append(_why_unjudged(positives_K, min_positives))
+    for column, (positives_K, scores_K) in enumerate(annotated_columns(targets_NL, probabilities_NL)):
+        reasons.append(why_unjudged(int(positives_K.sum()), len(positives_K), min_positives))
         if reasons[-1] is None:
-            values_L[column] = _best_threshold(positives_K, scores_K, default)
+            cuts = all_cuts(positives_K, scores_K)
+            f1_C = cuts.f_beta_C(1.0)
+            values_L[column] = cuts.thresholds_C[cuts.nearest(f1_C == f1_C.max(), default)]
     judged_L = np.array([reason is None for reason in reasons], dtype=np.bool_)
     return Thresholds(tuple(labels), values_L, judged_L, tuple(reasons))
-
-
-def _why_unjudged(positives_K: BoolArray, min_positives: int) -> str | None:
-    num_positives = int(positives_K.sum())
-    if num_positives < max(min_positives, 1):
-        return f"{num_positives} positive rows, at least {max(min_positives, 1)} needed"
-    if num_positives == len(positives_K):
-        return "no negative rows"
-    return None
-
-
-def _best_threshold(positives_K: BoolArray, scores_K: npt.NDArray[np.float64], default: float) -> float:
-    order = np.argsort(-scores_K, kind="stable")
-    sorted_K = scores_K[order]
-    last_of_ties = np.append(np.flatnonzero(sorted_K[1:] != sorted_K[:-1]), len(sorted_K) - 1)
-    decided = last_of_ties + 1
-    true_positives = np.cumsum(positives_K[order])[last_of_ties]
-    # Equal fractions of integers give equal quotients in IEEE arithmetic, so ties are found exactly.
-    f1 = 2.0 * true_positives / (decided + positives_K.sum())
-    higher = sorted_K[last_of_ties]
-    thresholds = _between(np.append(higher[1:], 0.0), higher)
-    best = thresholds[f1 == f1.max()]
-    distance = np.abs(best - default)
-    return float(best[distance == distance.min()].max())
-
-
-def _between(lower: npt.NDArray[np.float64], higher: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The midpoints; the higher number where rounding leaves nothing between the two."""
-    middle = lower + (higher - lower) / 2.0
-    return np.where(middle > lower, middle, higher)

@@ -1,7 +1,7 @@
 """Targets, probabilities and thresholds in, a frozen `Evaluation` out; called by recipes.
 
-Beyond its inputs it holds a few copies of one column, a chunk of rows, and for the micro average of the
-ranking metrics about eight numbers a cell.
+Beyond its inputs it holds a few copies of one column, a chunk of rows, a dozen numbers a row, and for the micro
+average of the ranking metrics about eight numbers a cell.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.evaluation import metrics
+from manylabel.evaluation import metrics, proper
 from manylabel.evaluation.metrics import Measured
+from manylabel.evaluation.ranking import ranking_means
 from manylabel.evaluation.result import (
-    AVERAGED,
+    OF_LABELS,
     OF_SAMPLES,
     Averages,
     Evaluation,
@@ -21,20 +22,31 @@ from manylabel.evaluation.result import (
 from manylabel.values import NOT_ANNOTATED, BoolArray, FloatArray, IntArray
 
 
-def evaluate(targets_NL: IntArray, probabilities_NL: FloatArray, thresholds: Thresholds) -> Evaluation:
+def evaluate(
+    targets_NL: IntArray,
+    probabilities_NL: FloatArray,
+    thresholds: Thresholds,
+    *,
+    cost_false_negative: float = 1.0,
+    cost_false_positive: float = 1.0,
+    decisions_NL: BoolArray | None = None,
+) -> Evaluation:
     """All metrics of N rows and L labels at the given thresholds; every average leaves undefined labels out.
 
     `targets_NL` holds 1, 0 and -1 (not annotated), `probabilities_NL` numbers in [0, 1]. What has no meaning
-    on these rows is None with a reason; see `manylabel.evaluation.metrics`. No rows at all are allowed.
+    on these rows is None with a reason; see `manylabel.evaluation.metrics`. No rows at all are allowed. The
+    costs of a missed label and of a false alarm are for the expected cost alone. `decisions_NL` are given where not
+    these thresholds decided, as for rows scored out of fold.
 
     Raises:
         ValueError: shapes disagree, targets hold another number, or a probability is outside [0, 1] or NaN.
 
     """
     _check(targets_NL, probabilities_NL, thresholds)
-    decisions_NL = thresholds.decide(probabilities_NL)
+    if decisions_NL is None:
+        decisions_NL = thresholds.decide(probabilities_NL)
     measured = [
-        _measure(targets_NL[:, column], probabilities_NL[:, column], decisions_NL[:, column])
+        _measure_label(targets_NL[:, column], probabilities_NL[:, column], decisions_NL[:, column])
         for column in range(len(thresholds.labels))
     ]
     labels = tuple(
@@ -43,12 +55,14 @@ def evaluate(targets_NL: IntArray, probabilities_NL: FloatArray, thresholds: Thr
     complete_N = (targets_NL != NOT_ANNOTATED).all(axis=1)
     rows = slice(None) if complete_N.all() else np.flatnonzero(complete_N)
     targets_RL, probabilities_RL, decisions_RL = targets_NL[rows], probabilities_NL[rows], decisions_NL[rows]
+    ranked = ranking_means(targets_RL, probabilities_RL)
+    counts = metrics.count(targets_NL, decisions_NL)
     overall = {
         "accuracy": metrics.accuracy(targets_NL, decisions_NL),
         "subset_accuracy": metrics.subset_accuracy(targets_RL, decisions_RL),
         "hamming_loss": metrics.hamming_loss(targets_NL, decisions_NL),
-        "ranking_loss": metrics.ranking_loss(targets_RL, probabilities_RL),
-        "lrap": metrics.label_ranking_average_precision(targets_RL, probabilities_RL),
+        **ranked,
+        "expected_cost": proper.expected_cost(counts, cost_false_negative, cost_false_positive),
     }
     return Evaluation(
         labels=labels,
@@ -61,6 +75,9 @@ def evaluate(targets_NL: IntArray, probabilities_NL: FloatArray, thresholds: Thr
         hamming_loss=overall["hamming_loss"].value,
         ranking_loss=overall["ranking_loss"].value,
         lrap=overall["lrap"].value,
+        coverage_error=overall["coverage_error"].value,
+        at_k={metric: each.value for metric, each in ranked.items() if "_at_" in metric},
+        expected_cost=overall["expected_cost"].value,
         rows=len(targets_NL),
         complete_rows=len(targets_RL),
         reasons=_reasons(overall),
@@ -95,7 +112,7 @@ def _check(targets_NL: IntArray, probabilities_NL: FloatArray, thresholds: Thres
 
 
 def _measure(targets_K: IntArray, probabilities_K: FloatArray, decisions_K: BoolArray) -> dict[str, Measured]:
-    """The five averaged metrics over annotated cells of one label, or of the whole table for micro."""
+    """The metrics of one label over its annotated cells, or of the whole table for micro."""
     annotated_K = targets_K != NOT_ANNOTATED
     targets, probabilities = targets_K[annotated_K], probabilities_K[annotated_K]
     counts = metrics.count(targets_K, decisions_K)
@@ -105,7 +122,17 @@ def _measure(targets_K: IntArray, probabilities_K: FloatArray, decisions_K: Bool
         "precision": metrics.precision(counts),
         "recall": metrics.recall(counts),
         "f1": metrics.f1(counts),
+        "brier": proper.brier(targets, probabilities),
+        "log_loss": proper.log_loss(targets, probabilities),
     }
+
+
+def _measure_label(
+    targets_N: IntArray, probabilities_N: FloatArray, decisions_N: BoolArray
+) -> dict[str, Measured]:
+    annotated_N = targets_N != NOT_ANNOTATED
+    ece = proper.expected_calibration_error(targets_N[annotated_N], probabilities_N[annotated_N])
+    return {**_measure(targets_N, probabilities_N, decisions_N), "ece": ece}
 
 
 def _label(
@@ -124,18 +151,18 @@ def _label(
 
 def _average(measured: list[dict[str, Measured]], supports: list[int] | None = None) -> Averages:
     means = {
-        metric: metrics.mean_of_defined([each[metric] for each in measured], supports) for metric in AVERAGED
+        metric: metrics.mean_of_defined([each[metric] for each in measured], supports) for metric in OF_LABELS
     }
     return _averages(
         means,
-        {metric: sum(each[metric].value is None for each in measured) for metric in AVERAGED},
+        {metric: sum(each[metric].value is None for each in measured) for metric in OF_LABELS},
     )
 
 
 def _averages(means: dict[str, Measured], undefined: dict[str, int] | None = None) -> Averages:
     return Averages(
         **{metric: mean.value for metric, mean in means.items()},
-        undefined=undefined or dict.fromkeys(AVERAGED, 0),
+        undefined=undefined or dict.fromkeys(means, 0),
         reasons=_reasons(means),
     )
 

@@ -1,7 +1,9 @@
 """Metrics as pure functions of targets, probabilities and decisions; called by `evaluate`.
 
-Targets are 1, 0 and -1 (not annotated); a cell with -1 counts nowhere. scikit-learn computes everything that
-ranks; precision, recall, F1 and the shares of cells and rows are quotients of exact counts.
+Targets are 1, 0 and -1 (not annotated); a cell with -1 counts nowhere. scikit-learn computes ROC-AUC and average
+precision; precision, recall, F1 and the shares of cells and rows are quotients of exact counts. The macro mean
+of average precision is what is elsewhere called mean average precision (mAP). Rankings of a row's labels are in
+`ranking`, calibration and cost in `proper`.
 
 A metric without a meaning on the given rows has no value and a reason instead, never 0 and never NaN:
 
@@ -13,17 +15,12 @@ A metric without a meaning on the given rows has no value and a reason instead, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import (
-    average_precision_score,
-    label_ranking_average_precision_score,
-    label_ranking_loss,
-    roc_auc_score,
-)
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from manylabel.values import BoolArray, FloatArray, IntArray
 
@@ -33,7 +30,7 @@ NO_NEGATIVES = "no negative rows"
 NOTHING_DECIDED = "nothing is decided positive"
 NO_COMPLETE_ROW = "no row has all labels annotated"
 ONE_LABEL = "one label cannot be ranked against others"
-CELLS_PER_CHUNK = 2**22
+CELLS_PER_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -198,54 +195,6 @@ def subset_accuracy(targets_RL: IntArray, decisions_RL: BoolArray) -> Measured:
     if not len(targets_RL):
         return Measured(None, NO_COMPLETE_ROW)
     return Measured(float(((targets_RL == 1) == decisions_RL).all(axis=1).mean()))
-
-
-def ranking_loss(targets_RL: IntArray, probabilities_RL: FloatArray) -> Measured:
-    """Mean share of (label, non-label) pairs of a row in the wrong order, in [0, 1], 0 is best.
-
-    As scikit-learn documents for `label_ranking_loss`, a row with no label or with all labels counts as 0.
-    """
-    total, rows, reason = _ranked_rows(targets_RL, probabilities_RL, label_ranking_loss)
-    return Measured(None, reason) if reason else Measured(total / rows)
-
-
-def label_ranking_average_precision(targets_RL: IntArray, probabilities_RL: FloatArray) -> Measured:
-    """Mean over rows and their labels of the share of labels ranked at or above that are right, in (0, 1].
-
-    As in scikit-learn's `label_ranking_average_precision_score`, a row with no label or with all counts as 1.
-    """
-    total, rows, reason = _ranked_rows(targets_RL, probabilities_RL, label_ranking_average_precision_score)
-    if reason:
-        return Measured(None, reason)
-    num_trivial = rows - int(np.count_nonzero(_ranks_something(targets_RL)))
-    return Measured((total + num_trivial) / rows)
-
-
-def _ranked_rows(
-    targets_RL: IntArray, probabilities_RL: FloatArray, score: Callable[[IntArray, FloatArray], float]
-) -> tuple[float, int, str | None]:
-    """Sum of the score over rows with both a label and a non-label; the number of all rows.
-
-    scikit-learn visits rows in a Python loop; leaving out rows whose score is known saves most of it on data
-    where most rows carry no label. Chunks bound the memory.
-    """
-    if targets_RL.shape[1] < 2:
-        return 0.0, 0, ONE_LABEL
-    if not len(targets_RL):
-        return 0.0, 0, NO_COMPLETE_ROW
-    total = 0.0
-    for rows in row_chunks(*targets_RL.shape):
-        kept = np.flatnonzero(_ranks_something(targets_RL[rows]))
-        if len(kept):
-            chunk_targets, chunk_scores = targets_RL[rows][kept], probabilities_RL[rows][kept]
-            total += float(score(chunk_targets, chunk_scores)) * len(kept)
-    return total, len(targets_RL), None
-
-
-def _ranks_something(targets_RL: IntArray) -> BoolArray:
-    positives_R = np.count_nonzero(targets_RL == 1, axis=1)
-    something_R: BoolArray = (positives_R > 0) & (positives_R < targets_RL.shape[1])
-    return something_R
 
 
 def row_chunks(num_rows: int, num_labels: int) -> Iterator[slice]:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 AVERAGED = ("roc_auc", "average_precision", "precision", "recall", "f1")
+PROPER = ("brier", "log_loss", "ece")
 RANKED_AND_DECIDED = ("roc_auc", "average_precision", "f1")
+OF_LABELS = (*AVERAGED, *PROPER)
+"""What a label has, and the macro and weighted averages with it; macro average precision is also called mAP."""
+OF_CELLS = (*AVERAGED, "brier", "log_loss")
+"""What the micro average has: a calibration error over the cells of all labels would hide that of each."""
 OF_SAMPLES = ("precision", "recall", "f1")
 OF_ALL_ROWS = ("accuracy", "subset_accuracy", "hamming_loss", "ranking_loss", "lrap")
+FOUND_BY_OTHERS = (
+    "intervals",
+    "calibration",
+    "slices",
+    "bias",
+    "bias_overall",
+    "robustness",
+    "roles",
+    "seen_in_training",
+    "chosen_on",
+    "out_of_fold",
+    "against_baseline",
+)
+"""Optional parts of an evaluation, plain values that JSON can hold."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +46,35 @@ class LabelEvaluation:
     precision: float | None
     recall: float | None
     f1: float | None
+    brier: float | None
+    log_loss: float | None
+    ece: float | None
     threshold: float
     threshold_reason: str | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Support, metrics and threshold as plain values."""
-        metrics = {metric: getattr(self, metric) for metric in AVERAGED}
-        return {"support": self.support, **metrics, "threshold": self.threshold}
+        ranked_and_decided = {metric: getattr(self, metric) for metric in AVERAGED}
+        proper = {metric: getattr(self, metric) for metric in PROPER}
+        return {"support": self.support, **ranked_and_decided, "threshold": self.threshold, **proper}
 
 
 @dataclass(frozen=True)
 class Averages:
-    """One kind of average; `undefined` counts, per metric, the labels (for samples: rows) left out."""
+    """One kind of average; `undefined` counts, per metric, the labels (for samples: rows) left out.
+
+    Metrics that this kind does not have are None without a reason: see `AVERAGES`.
+    """
 
     roc_auc: float | None
     average_precision: float | None
     precision: float | None
     recall: float | None
     f1: float | None
+    brier: float | None = None
+    log_loss: float | None = None
+    ece: float | None = None
     undefined: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
 
@@ -53,14 +83,26 @@ class Averages:
         return {metric: getattr(self, metric) for metric in metrics}
 
 
+AVERAGES: Mapping[str, tuple[str, ...]] = {
+    "macro": OF_LABELS,
+    "micro": OF_CELLS,
+    "weighted": OF_LABELS,
+    "samples": OF_SAMPLES,
+}
+"""The metrics of each kind of average."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """All metrics of one model on one set of rows.
 
     `accuracy` is the share of annotated text-label cells decided rightly at the thresholds, `hamming_loss`
-    the rest. `subset_accuracy`, `ranking_loss`, `lrap` and `samples` use the `complete_rows` of `rows` that
-    have every label annotated. `baseline` is the linear baseline on the same rows; `without_seen_rows`
-    repeats the evaluation without the `rows_seen_in_training`.
+    the rest, `expected_cost` the same with a cost for each kind of error. `subset_accuracy`, `ranking_loss`,
+    `lrap`, `coverage_error`, `at_k` (precision, recall and nDCG at k by name, as `ndcg_at_3`) and `samples` use
+    the `complete_rows` of `rows` that have every label annotated. `baseline` is the linear baseline on the same
+    rows; `without_seen_rows` repeats the evaluation without the `rows_seen_in_training`.
+
+    What is in `FOUND_BY_OTHERS` is plain values from whoever computes it, absent from the JSON where None.
     """
 
     labels: tuple[LabelEvaluation, ...]
@@ -73,12 +115,57 @@ class Evaluation:
     hamming_loss: float | None
     ranking_loss: float | None
     lrap: float | None
+    coverage_error: float | None
+    at_k: Mapping[str, float | None]
+    expected_cost: float | None
     rows: int
     complete_rows: int
     reasons: Mapping[str, str] = field(default_factory=dict)
     baseline: Evaluation | None = None
     without_seen_rows: Evaluation | None = None
     rows_seen_in_training: int | None = None
+    intervals: Mapping[str, Any] | None = None
+    calibration: Mapping[str, Any] | None = None
+    slices: Sequence[Mapping[str, Any]] | None = None
+    bias: Sequence[Mapping[str, Any]] | None = None
+    bias_overall: Mapping[str, Any] | None = None
+    robustness: Sequence[Mapping[str, Any]] | None = None
+    roles: Mapping[str, int] | None = None
+    seen_in_training: Mapping[str, int] | None = None
+    chosen_on: str | None = None
+    out_of_fold: int | None = None
+    against_baseline: Mapping[str, Any] | None = None
+
+    @property
+    def overall(self) -> dict[str, float | None]:
+        """The figures that are about all rows at once, by metric."""
+        return {
+            **{metric: getattr(self, metric) for metric in OF_ALL_ROWS},
+            "coverage_error": self.coverage_error,
+            **self.at_k,
+            "expected_cost": self.expected_cost,
+        }
+
+    def figures(self) -> dict[tuple[str, ...], float | None]:
+        """Every figure by its path, None where it is undefined; counts and thresholds are no figures.
+
+        Paths are ("labels", name, metric), (average, metric) for macro, micro, weighted and samples, and
+        ("overall", metric).
+        """
+        of_labels: dict[tuple[str, ...], float | None] = {
+            ("labels", label.name, metric): getattr(label, metric)
+            for label in self.labels
+            for metric in OF_LABELS
+        }
+        of_averages: dict[tuple[str, ...], float | None] = {
+            (name, metric): getattr(getattr(self, name), metric)
+            for name, metrics in AVERAGES.items()
+            for metric in metrics
+        }
+        of_all_rows: dict[tuple[str, ...], float | None] = {
+            ("overall", metric): value for metric, value in self.overall.items()
+        }
+        return {**of_labels, **of_averages, **of_all_rows}
 
     def undefined(self) -> dict[str, str]:
         """Why a metric has no value: `label.metric`, `average/metric` or `metric` -> reason.
@@ -91,16 +178,10 @@ class Evaluation:
             for label in self.labels
             for metric, reason in label.reasons.items()
         }
-        averages = {
-            "macro": self.macro,
-            "micro": self.micro,
-            "weighted": self.weighted,
-            "samples": self.samples,
-        }
         of_averages = {
             f"{name}/{metric}": reason
-            for name, average in averages.items()
-            for metric, reason in average.reasons.items()
+            for name in AVERAGES
+            for metric, reason in getattr(self, name).reasons.items()
         }
         return {**of_labels, **of_averages, **self.reasons}
 
@@ -121,11 +202,8 @@ class Evaluation:
     def _own_json(self) -> dict[str, object]:
         return {
             "labels": {label.name: label.to_json() for label in self.labels},
-            "macro": self.macro.to_json(RANKED_AND_DECIDED),
-            "micro": self.micro.to_json(RANKED_AND_DECIDED),
-            "weighted": self.weighted.to_json(RANKED_AND_DECIDED),
-            "samples": self.samples.to_json(OF_SAMPLES),
-            **{metric: getattr(self, metric) for metric in OF_ALL_ROWS},
+            **{name: getattr(self, name).to_json(metrics) for name, metrics in AVERAGES.items()},
+            **self.overall,
             "rows": self.rows,
             "undefined": self.undefined(),
             "excluded_from_macro": {
@@ -136,4 +214,5 @@ class Evaluation:
                 for label in self.labels
                 if label.threshold_reason is not None
             },
+            **{name: part for name in FOUND_BY_OTHERS if (part := getattr(self, name)) is not None},
         }

@@ -28,7 +28,13 @@ def build_predictor(bundle: Bundle, *, precision: Precision) -> Predictor:
     backend = TorchBackend(bundle.classifier.to(device).eval(), dtype=resolve_precision(precision, device))
     budget = bundle.settings.inference.token_budget
     return Predictor(
-        backend, bundle.tokenizer, bundle.thresholds, token_budget=budget, takes_pairs=bundle.takes_pairs
+        backend,
+        bundle.tokenizer,
+        bundle.thresholds,
+        token_budget=budget,
+        takes_pairs=bundle.takes_pairs,
+        calibration=bundle.calibration,
+        zones=bundle.zones,
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from manylabel.decisions.abstain import Zones
+from manylabel.decisions.calibration import Calibration
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import Finding, UsageError, counted
 from manylabel.inference.backends.base import Backend
@@ -17,13 +19,6 @@ from manylabel.values import Encodings, FloatArray, Predictions
 
 TEXTS_PER_PASS = 8192
 """Texts tokenised and sorted by length together: enough that batches hold texts of equal length, and bounded."""
-
-
-def sigmoid(logits: FloatArray) -> npt.NDArray[np.float64]:
-    """The logistic function in float64, without overflow for any finite input."""
-    logits = logits.astype(np.float64)
-    small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1.0, small) / (1.0 + small)
 
 
 def score(
@@ -48,7 +43,7 @@ def score(
 
 
 class Predictor:
-    """Texts in, probabilities and decisions out; holds a tokenizer, an engine and thresholds."""
+    """Texts in, probabilities and decisions out; holds a tokenizer, an engine, a calibration, thresholds and zones."""
 
     def __init__(
         self,
@@ -58,25 +53,59 @@ class Predictor:
         *,
         token_budget: int,
         takes_pairs: bool = False,
+        calibration: Calibration | None = None,
+        zones: Zones | None = None,
     ) -> None:
-        """Compose the parts; nothing is loaded or checked here. `takes_pairs` says how the model was trained."""
+        """Compose the parts; nothing is loaded or checked here. `takes_pairs` says how the model was trained.
+
+        Without `calibration` a probability is the logistic function of its logit; without `zones` nothing is marked
+        for a human.
+        """
         self._backend, self._tokenizer, self._token_budget = backend, tokenizer, token_budget
         self._takes_pairs = takes_pairs
         self._thresholds = thresholds
+        self._calibration = calibration or Calibration.identity(thresholds.labels)
+        self._zones = zones
 
     @property
     def thresholds(self) -> Thresholds:
         """What decides."""
         return self._thresholds
 
-    def with_thresholds(self, thresholds: Thresholds) -> Predictor:
-        """The same engine and tokenizer with other thresholds."""
+    @property
+    def calibration(self) -> Calibration:
+        """What turns logits into probabilities."""
+        return self._calibration
+
+    @property
+    def zones(self) -> Zones | None:
+        """What marks a label for a human, which changes no decision."""
+        return self._zones
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """What turns texts into tokens."""
+        return self._tokenizer
+
+    def with_thresholds(self, thresholds: Thresholds, calibration: Calibration | None = None) -> Predictor:
+        """The same engine, tokenizer and zones with other thresholds, and another calibration where one is given."""
+        return self._changed(self._tokenizer, thresholds, calibration or self._calibration)
+
+    def with_tokenizer(self, tokenizer: TextTokenizer) -> Predictor:
+        """The same engine and decisions behind another tokenizer, for example one that normalises otherwise."""
+        return self._changed(tokenizer, self._thresholds, self._calibration)
+
+    def _changed(
+        self, tokenizer: TextTokenizer, thresholds: Thresholds, calibration: Calibration
+    ) -> Predictor:
         return Predictor(
             self._backend,
-            self._tokenizer,
+            tokenizer,
             thresholds,
             token_budget=self._token_budget,
             takes_pairs=self._takes_pairs,
+            calibration=calibration,
+            zones=self._zones,
         )
 
     @property
@@ -102,26 +131,37 @@ class Predictor:
         Raises UsageError for pairs without such a model or such a model without pairs, TypeError for one str in
         place of several and for a text that is no str.
         """
+        logits_BL, truncated_B = self.logits(texts, pairs, on_batch=on_batch)
+        probabilities_BL = self.calibration.apply(logits_BL)
+        return Predictions(
+            probabilities_BL=probabilities_BL,
+            decisions_BL=self.thresholds.decide(probabilities_BL),
+            labels=self.labels,
+            truncated_B=truncated_B,
+            uncertain_BL=None if self.zones is None else self.zones.inside(probabilities_BL),
+        )
+
+    def logits(
+        self,
+        texts: Iterable[str],
+        pairs: Iterable[str] | None = None,
+        *,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """What `predict` decides from: logits_BL, before calibration, and which of the B texts were cut."""
         texts = _listed(texts)
         pairs = None if pairs is None else _listed(pairs)
         self._require_pairs(len(texts), pairs)
-        probabilities = [np.zeros((0, len(self.labels)))]
+        logits = [np.zeros((0, len(self.labels)), np.float32)]
         truncated = [np.zeros(0, np.bool_)]
         for start in range(0, len(texts), TEXTS_PER_PASS):
             stop = start + TEXTS_PER_PASS
             encodings = self._tokenizer.encode(
                 texts[start:stop], pairs[start:stop] if pairs is not None else None
             )
-            logits_NL = score(self._backend, encodings, token_budget=self._token_budget, on_batch=on_batch)
-            probabilities.append(sigmoid(logits_NL))
+            logits.append(score(self._backend, encodings, token_budget=self._token_budget, on_batch=on_batch))
             truncated.append(encodings.truncated_N)
-        probabilities_BL = np.concatenate(probabilities)
-        return Predictions(
-            probabilities_BL=probabilities_BL,
-            decisions_BL=self.thresholds.decide(probabilities_BL),
-            labels=self.labels,
-            truncated_B=np.concatenate(truncated),
-        )
+        return np.concatenate(logits), np.concatenate(truncated)
 
     def _require_pairs(self, num_texts: int, pairs: Sequence[str] | None) -> None:
         """A model of pairs gives plausible nonsense for single texts, and the other way round."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from manylabel.errors import EncoderError, Finding
@@ -44,6 +45,14 @@ class Classifier(nn.Module):
     def head_name(self) -> HeadName:
         """The head as the setting `model.head` names it."""
         return "cls" if isinstance(self.head, ClsHead) else "mean"
+
+    @torch.no_grad()
+    def rescale_logits(self, slopes_L: Tensor, intercepts_L: Tensor) -> None:
+        """Change the last layer so that each logit z of label l becomes slopes_L[l] z + intercepts_L[l]."""
+        projection = self.head.projection
+        slopes = slopes_L.to(projection.weight)
+        projection.weight.mul_(slopes[:, None])
+        projection.bias.mul_(slopes).add_(intercepts_L.to(projection.bias))
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Logits [B, L]."""

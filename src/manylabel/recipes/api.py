@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from manylabel.config.load import load_data_settings, load_settings
 from manylabel.config.schema import Precision
+from manylabel.inference.explain import ExplainOptions, explain
+from manylabel.inference.explanation import Explanation, Method
 from manylabel.inference.load import LoadedModel, load_model
 from manylabel.recipes.corpora import Source
 from manylabel.recipes.evaluate import evaluate_model
@@ -51,6 +53,19 @@ class Model:
         """Probabilities and decisions of each text (with its pair, for a model of pairs), in order."""
         return self._loaded.predictor.predict(texts, pairs)
 
+    def explain(
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        labels: Sequence[str] = (),
+        method: Method = "integrated-gradients",
+        steps: int = 64,
+    ) -> Explanation:
+        """Which words of one text move which label, always in fp32; see `inference.explain.explain`."""
+        options = ExplainOptions(tuple(labels), method, steps)
+        return explain(self._loaded.bundle, text, pair=pair, options=options)
+
     def evaluate(self, source: Source, **columns: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of DataSettings
         """The figures on `source` (as for `fit`), in the form of `manylabel evaluate --json`.
 
@@ -63,21 +78,31 @@ class Model:
         return result
 
 
+class OtherRows(TypedDict, total=False):
+    """Rows of their own for a role, in any form that `fit` takes; what is not given is split off."""
+
+    validation: Source
+    """Chooses the epoch."""
+    calibration: Source
+    """Chooses calibration and thresholds; without it the validation rows do, where these were given."""
+    test: Source
+    """Chooses nothing; the model's figures are computed on it."""
+
+
 def fit(
     source: Source,
     *,
     out: Path | str,
-    validation: Source | None = None,
-    test: Source | None = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     fresh: bool = False,
     quiet: bool = False,
+    **others: Unpack[OtherRows],
 ) -> Model:
     """Train on `source` and save the model as the folder `out`.
 
-    `source`, `validation` and `test` are paths, Arrow tables, pandas frames or (texts, labels), labels being a
-    0/1 matrix or a list of lists of names. What is not given is split off. `settings` maps names to values, for
+    `source`, `validation`, `calibration` and `test` are paths, Arrow tables, pandas frames or (texts, labels), labels
+    being a 0/1 matrix or a list of lists of names. What is not given is split off. `settings` maps names to values, for
     example {"training.epochs": 2}. An interruption (Ctrl-C) after the first step saves the state of the training in
     the folder OUT.run and raises TrainingStopped; the same call goes on from there, unless `fresh` discards it. Raises
     DataError, EncoderError, ConfigError, UsageError, TrainingError.
@@ -88,7 +113,7 @@ def fit(
     in_main_thread = threading.current_thread() is threading.main_thread()
     with stop_on_interrupt() if in_main_thread else nullcontext(StopRequest()) as should_stop:
         report = train_model(
-            Job(source, Path(out), validation, test, overwrite=overwrite, fresh=fresh),
+            Job(source, Path(out), overwrite=overwrite, fresh=fresh, **others),
             settings=resolved,
             observer=Observers((should_stop, told)),
             should_stop=should_stop,

@@ -84,6 +84,7 @@ def _split_findings(corpus: Corpus, settings: SplitSettings) -> list[Finding]:
             corpus,
             validation_fraction=settings.validation_fraction,
             test_fraction=settings.test_fraction,
+            calibration_fraction=settings.calibration_fraction,
             near_duplicate_similarity=similarity,
             seed=settings.seed,
         )

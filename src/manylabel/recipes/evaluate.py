@@ -2,78 +2,163 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from manylabel.bundle.contents import Bundle, FittedBaseline
-from manylabel.config.schema import DataSettings
-from manylabel.data.duplicates import text_fingerprints
-from manylabel.data.sketches import nearly_seen
+from manylabel.config.schema import DataSettings, EvaluationSettings
+from manylabel.data.duplicates import LeakAudit
+from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import counted
 from manylabel.evaluation.evaluate import evaluate
+from manylabel.evaluation.intervals import bootstrap_of
+from manylabel.evaluation.paired import compare_judged
 from manylabel.evaluation.result import Evaluation
 from manylabel.inference.load import LoadedModel
-from manylabel.inference.predictor import Predictor
 from manylabel.recipes.corpora import Source, all_texts, load_source
+from manylabel.recipes.scoring import Scored, rows_by_role, score_rows, seen_rows
 from manylabel.training.observers import Observer
-from manylabel.values import BoolArray, Corpus, LabelSet
+from manylabel.values import BoolArray, Corpus, FloatArray, IntArray, LabelSet
+
+CHOSE = "these rows chose {roles}: the figures are better than on new rows"
 
 
-def evaluate_rows(
-    predictor: Predictor, baseline: FittedBaseline, corpus: Corpus, *, seen_N: BoolArray | None
-) -> Evaluation:
-    """Model and baseline on the same rows; where some were seen in training, once more without them."""
-    probabilities_NL = predictor.predict(corpus.texts, corpus.pairs).probabilities_BL
-    of_baseline_NL = baseline.model.probabilities(all_texts(corpus))
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Rows with their scores and figures, and how much of them the model had seen."""
 
-    def of(rows: slice | np.ndarray) -> Evaluation:
-        targets_NL = corpus.targets_NL[rows]
-        return replace(
-            evaluate(targets_NL, probabilities_NL[rows], predictor.thresholds),
-            baseline=evaluate(targets_NL, of_baseline_NL[rows], baseline.thresholds),
-        )
+    scored: Scored
+    evaluation: Evaluation
+    seen: LeakAudit | None
 
-    result = of(slice(None))
-    if seen_N is None:
-        return result
-    if not seen_N.any():
-        return replace(result, rows_seen_in_training=0)
-    return replace(
-        result, rows_seen_in_training=int(seen_N.sum()), without_seen_rows=of(np.flatnonzero(~seen_N))
+
+def judge_rows(
+    scored: Scored,
+    *,
+    seen: LeakAudit | None,
+    roles: Mapping[str, int],
+    settings: EvaluationSettings,
+    observer: Observer,
+) -> Judged:
+    """Model and baseline on the same rows, with intervals; where rows were seen in training, once more without them.
+
+    `roles` counts the rows that had a role in making the model; the figures say when such rows chose something.
+    """
+    result = replace(
+        _figures(scored, np.arange(len(scored)), settings),
+        calibration=_calibration(scored),
+        roles=dict(roles),
+        chosen_on=_chosen_on(roles),
     )
+    if settings.resamples and len(scored):
+        observer.stage(f"Intervals from {settings.resamples:,} resamples of {counted(len(scored), 'row')}")
+        result = _with_intervals(result, scored, settings)
+    if seen is None:
+        return Judged(scored, result, seen)
+    result = replace(result, rows_seen_in_training=int(seen.seen_N.sum()), seen_in_training=seen.counts())
+    if seen.seen_N.any():
+        result = replace(result, without_seen_rows=_figures(scored, np.flatnonzero(~seen.seen_N), settings))
+    return Judged(scored, result, seen)
 
 
 def evaluate_model(
-    model: LoadedModel, source: Source, *, options: DataSettings, observer: Observer
+    model: LoadedModel,
+    source: Source,
+    *,
+    options: DataSettings,
+    observer: Observer,
+    settings: EvaluationSettings | None = None,
 ) -> Evaluation:
     """Evaluate on a file or an object in memory; columns as in training unless `options` name others.
 
-    Rows are counted whose text was a training or validation text (after Unicode, case and space normalisation) or,
-    as far as the model's sketches tell, a near copy of one; the figures are repeated without them. Raises DataError
-    with all problems of the file at once.
+    Rows are counted whose text made the model (as it is or after Unicode, case and space normalisation) or, as far as
+    the model's sketches tell, is a near copy of one; the figures are repeated without them. `settings` are those of
+    the model where None. Raises DataError with all problems of the file at once.
     """
+    corpus = load_rows(model, source, options=options, observer=observer)
+    return judge_model(model, corpus, observer=observer, settings=settings).evaluation
+
+
+def load_rows(model: LoadedModel, source: Source, *, options: DataSettings, observer: Observer) -> Corpus:
+    """Rows to judge `model` by, their labels matched by name; raises DataError with all problems at once."""
     bundle = model.bundle
     loaded = load_source(source, options, labels=LabelSet(bundle.labels), stored=bundle.layout)
     for finding in loaded.warnings:
         observer.stage("note: " + finding.sentence())
-    corpus = loaded.corpus
-    seen_N = _seen_rows(bundle, all_texts(corpus), observer)
+    return loaded.corpus
+
+
+def judge_model(
+    model: LoadedModel, corpus: Corpus, *, observer: Observer, settings: EvaluationSettings | None = None
+) -> Judged:
+    """Scores, figures and leak audit of a saved model on the rows of `corpus`."""
+    bundle, texts = model.bundle, all_texts(corpus)
+    seen = seen_rows(bundle, texts)
+    _tell_seen(seen, observer)
+    roles = rows_by_role(bundle, texts)
+    if (chosen := _chosen_on(roles)) is not None:
+        observer.stage("  warning: " + chosen)
     observer.stage(f"Evaluating {counted(len(corpus), 'row')}")
-    return evaluate_rows(model.predictor, bundle.baseline, corpus, seen_N=seen_N)
+    scored = score_rows(model.predictor, bundle.baseline, corpus)
+    settings = settings or bundle.settings.evaluation
+    return judge_rows(scored, seen=seen, roles=roles, settings=settings, observer=observer)
 
 
-def _seen_rows(bundle: Bundle, texts: list[str], observer: Observer) -> BoolArray:
-    """Which of N texts were texts of the training or validation rows, or near copies of such."""
-    exact_N = np.isin(text_fingerprints(texts), bundle.seen_texts)
-    told = (
-        f"  leak audit: of {counted(len(texts), 'row')} {exact_N.sum():,} were seen in training or validation"
+def _tell_seen(seen: LeakAudit, observer: Observer) -> None:
+    found = seen.counts()
+    copies = found["exact"] + found["normalised"]
+    observer.stage(
+        f"  leak audit: of {counted(len(seen.seen_N), 'row')} {copies:,} are copies of rows that made the model, "
+        f"{found['near']:,} more nearly so"
     )
-    if bundle.seen_sketches is None:  # Saved before there were any: only copies can be found.
-        observer.stage(told)
-        return exact_N
-    similarity = bundle.settings.split.near_duplicate_similarity
-    near_N = ~exact_N & nearly_seen(texts, bundle.seen_sketches, similarity=similarity)
-    observer.stage(f"{told}, {near_N.sum():,} more nearly so")
-    seen_N: BoolArray = exact_N | near_N
-    return seen_N
+
+
+def _chosen_on(roles: Mapping[str, int]) -> str | None:
+    """What to say of figures on rows that chose something; None where none did."""
+    chose = {"validation": "the epoch", "calibration": "calibration and thresholds"}
+    found = [f"{what} ({counted(roles[role], 'row')})" for role, what in chose.items() if roles.get(role, 0)]
+    return CHOSE.format(roles=" and ".join(found)) if found else None
+
+
+def _figures(scored: Scored, rows: IntArray, settings: EvaluationSettings) -> Evaluation:
+    targets_NL = scored.corpus.targets_NL[rows]
+
+    def figures(probabilities_NL: FloatArray, decisions_NL: BoolArray, thresholds: Thresholds) -> Evaluation:
+        return evaluate(
+            targets_NL,
+            probabilities_NL[rows],
+            thresholds,
+            cost_false_negative=settings.cost_false_negative,
+            cost_false_positive=settings.cost_false_positive,
+            decisions_NL=decisions_NL[rows],
+        )
+
+    return replace(
+        figures(scored.probabilities_NL, scored.decisions_NL, scored.thresholds),
+        baseline=figures(scored.of_baseline_NL, scored.baseline_decisions_NL, scored.baseline_thresholds),
+    )
+
+
+def _calibration(scored: Scored) -> dict[str, Any]:
+    """Which map each label has, and Brier score and calibration error without and with it."""
+    targets_NL = scored.corpus.targets_NL
+    before = evaluate(targets_NL, scored.uncalibrated_NL, scored.thresholds).macro
+    after = evaluate(targets_NL, scored.probabilities_NL, scored.thresholds).macro
+    return {
+        "method": dict(scored.calibration.methods),
+        "ece_before": before.ece,
+        "ece_after": after.ece,
+        "brier_before": before.brier,
+        "brier_after": after.brier,
+    }
+
+
+def _with_intervals(result: Evaluation, scored: Scored, settings: EvaluationSettings) -> Evaluation:
+    """Intervals of the model's figures and of its difference from the baseline on the same resamples."""
+    model, baseline = scored.judged(settings), scored.judged_baseline(settings)
+    drawn = bootstrap_of(model, groups_N=scored.groups, settings=settings)
+    against = compare_judged(baseline, model, groups_N=scored.groups, settings=settings)
+    told = against.to_json("the TF-IDF baseline", "this model")
+    return replace(result, intervals=drawn.to_json(), against_baseline=told)

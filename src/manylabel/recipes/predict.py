@@ -24,15 +24,20 @@ from manylabel.values import Predictions
 
 PROBABILITY_PREFIX = "p_"
 LABELS_COLUMN = "labels"
+REVIEW_COLUMN = "review"
 SUFFIX_WHEN_TAKEN = "_predicted"
 
 
 @dataclass(frozen=True)
 class PredictedFile:
-    """How many rows were written, and how many texts were longer than the model reads and were cut."""
+    """How many rows were written, and how many texts were longer than the model reads and were cut.
+
+    `to_review` counts the rows with a label for a human to decide; None for a model without zones.
+    """
 
     rows: int
     truncated: int
+    to_review: int | None = None
 
 
 def predict_file(
@@ -46,16 +51,16 @@ def predict_file(
 ) -> PredictedFile:
     """Write the rows of `source` with one probability column a label and the decided labels.
 
-    Order and input columns are kept (the text only with `keep_text`). `on_progress` hears rows done and rows in
-    all. Raises UsageError for an output that cannot be written, DataError with every unusable row, both before
-    anything is predicted.
+    A model with zones adds a column of the labels that a human should decide. Order and input columns are kept (the
+    text only with `keep_text`). `on_progress` hears rows done and rows in all. Raises UsageError for an output that
+    cannot be written, DataError with every unusable row, both before anything is predicted.
     """
     _check_target(target)
     stored = model.bundle.layout
     options = with_stored_header(options, stored)
     stream = open_table(source, options)
     columns, num_rows = _check_rows(stream, options, stored)
-    done = truncated = 0
+    done = truncated = to_review = 0
     with published_file(target) as temporary, open_writer(temporary, target) as writer:
         for batch in stream:
             chunk = pa.Table.from_batches([batch])
@@ -70,10 +75,12 @@ def predict_file(
             predictions = model.predictor.predict(texts, pairs, on_batch=tell)
             done = first + len(texts)
             truncated += int(predictions.truncated_B.sum())
+            if predictions.uncertain_BL is not None:
+                to_review += int(predictions.uncertain_BL.any(axis=1).sum())
             hidden = () if keep_text else tuple(name for name in (columns.text, columns.pair) if name)
             kept = chunk.drop_columns(list(hidden))
             writer.write(_with_predictions(kept, predictions, stream.column_names))
-    return PredictedFile(num_rows, truncated)
+    return PredictedFile(num_rows, truncated, None if model.predictor.zones is None else to_review)
 
 
 def _check_target(target: Path) -> None:
@@ -121,15 +128,20 @@ def _text_findings(
 
 
 def _with_predictions(chunk: pa.Table, predictions: Predictions, taken: Iterable[str]) -> pa.Table:
-    """The rows with probability columns and the decided names."""
+    """The rows with probability columns, the decided names and those for a human, where the model has zones."""
     taken = set(taken)
     for index, name in enumerate(predictions.labels):
         chunk = chunk.append_column(
             _free(PROBABILITY_PREFIX + name, taken),
             pa.array(predictions.probabilities_BL[:, index], pa.float64()),
         )
-    decided = [list(predictions.decided(row)) for row in range(len(predictions))]
-    return chunk.append_column(_free(LABELS_COLUMN, taken), pa.array(decided, pa.list_(pa.string())))
+    named = {LABELS_COLUMN: predictions.decided}
+    if predictions.uncertain_BL is not None:
+        named[REVIEW_COLUMN] = predictions.needs_review
+    for column, names_of in named.items():
+        names = [list(names_of(row)) for row in range(len(predictions))]
+        chunk = chunk.append_column(_free(column, taken), pa.array(names, pa.list_(pa.string())))
+    return chunk
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -30,7 +30,7 @@ def describe_run(
     Equal bytes are promised for equal data, settings, versions and hardware facts named here.
     """
     device = choose_device()
-    parts = {"train": corpora.train, "validation": corpora.validation, "test": corpora.test}
+    parts = {**corpora.by_role, "test": corpora.test}
     return Provenance(
         data={
             name: {"source": corpus.source, "rows": len(corpus), "sha256": corpus_fingerprint(corpus)}

@@ -137,7 +137,7 @@ def identity_of(
     corpora: Corpora, encoder_folder: Path, settings: RunSettings, processes: Processes
 ) -> dict[str, str | int | float | bool | None]:
     """What must be the same for a run to go on: data, encoder, number of processes and the settings of a step."""
-    parts = {"train": corpora.train, "validation": corpora.validation, "test": corpora.test}
+    parts = {**corpora.by_role, "test": corpora.test}
     flat: dict[str, str | int | float | bool | None] = {
         f"{section}.{name}": value
         for section in IDENTITY_SECTIONS

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from manylabel.bundle.contents import Bundle
+from manylabel.bundle.contents import Bundle, FittedBaseline
 from manylabel.bundle.files import check_target, require_writable
 from manylabel.bundle.probes import Probes
 from manylabel.bundle.save import save_bundle
 from manylabel.config.schema import RunSettings
-from manylabel.data.duplicates import text_fingerprints
+from manylabel.data.duplicates import raw_fingerprints, text_fingerprints
 from manylabel.data.sketches import text_sketches
-from manylabel.errors import Finding, TrainingError, counted
+from manylabel.decisions.calibration_fit import CalibrationFit
+from manylabel.errors import Finding, TrainingError, UsageError, counted
 from manylabel.inference.backends.torch_backend import TorchBackend
+from manylabel.inference.predictor import Predictor
 from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.lora import add_lora, merge_lora
 from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.weights.hugging_face import read_config
 from manylabel.modeling.weights.locate import locate_encoder
-from manylabel.recipes.corpora import Corpora, Source, all_texts, gather_corpora
-from manylabel.recipes.evaluate import evaluate_rows
-from manylabel.recipes.judge import fit_baseline_beside, tune_thresholds, validation_score
+from manylabel.recipes.corpora import Corpora, Others, Source, all_texts, gather_corpora
+from manylabel.recipes.cross_fit import cross_fitted, out_of_fold_baseline
+from manylabel.recipes.evaluate import judge_rows
+from manylabel.recipes.folds import OutOfFold, forget_folds, out_of_fold
+from manylabel.recipes.judge import (
+    calibrated,
+    chosen_thresholds,
+    decide_on,
+    fit_baseline_beside,
+    fit_linear,
+    take_up,
+    validation_score,
+)
 from manylabel.recipes.prepare import (
     choose_rates,
     has_trained_pooler,
@@ -36,6 +50,7 @@ from manylabel.recipes.prepare import (
 )
 from manylabel.recipes.provenance import describe_run
 from manylabel.recipes.run import Run, identity_of, opened_run, stopped
+from manylabel.recipes.scoring import score_rows
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.head_start import start_head
 from manylabel.training.loop import Outcome, Trainer, TrainingData
@@ -49,16 +64,24 @@ from manylabel.training.processes import Processes
 class Job:
     """What to train on and where the model goes.
 
-    `validation` and `test` are split off `source` where they are None. `overwrite` replaces a model in `out`, `fresh`
-    discards an unfinished run of it instead of going on.
+    `validation`, `calibration` and `test` are split off `source` where they are None. `overwrite` replaces a model
+    in `out`, `fresh` discards an unfinished run of it instead of going on. With `folds` calibration, thresholds and, without test rows,
+    the figures come from that many further models, each of which scores the rows it did not see.
     """
 
     source: Source
     out: Path
     validation: Source | None = None
     test: Source | None = None
+    calibration: Source | None = None
     overwrite: bool = False
     fresh: bool = False
+    folds: int = 0
+
+    @property
+    def others(self) -> Others:
+        """The sources with a role of their own."""
+        return Others(self.validation, self.calibration, self.test, self.folds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +109,16 @@ def train_model(
     finite.
     """
     processes = processes or Processes.alone()
+    if job.folds and processes.size > 1:
+        found = f"{job.folds} folds on {counted(processes.size, 'process', 'processes')}"
+        raise UsageError(Finding("U251", "train", found, "folds on one process", "leave out --processes"))
     check_target(job.out, job.overwrite)
     require_writable(job.out)
     with opened_run(job.out, processes) as run:
         encoder_folder = locate_encoder(settings.model.encoder)
-        corpora = gather_corpora(job.source, job.validation, job.test, settings=settings, observer=observer)
+        corpora = gather_corpora(job.source, job.others, settings=settings, observer=observer)
         run.begin(identity_of(corpora, encoder_folder, settings, processes), fresh=job.fresh)
+        folded = _scored_out_of_fold(job, corpora, settings, observer=observer, should_stop=should_stop)
         parts = _assemble(
             run, corpora, encoder_folder, settings=settings, observer=observer, processes=processes
         )
@@ -102,8 +129,9 @@ def train_model(
             raise stopped(outcome, job.out)
         evaluation = None
         if processes.is_main:
-            evaluation = _judge_and_save(parts, outcome, job)
+            evaluation = _judge_and_save(parts, outcome, job, folded)
             run.finish()
+            forget_folds(folds_place(job.out))
     if outcome.ending == "non-finite loss" and processes.is_main:
         raise TrainingError(_non_finite(outcome, job.out))
     return TrainReport(job.out, outcome, evaluation)
@@ -204,23 +232,59 @@ def _preflight(trainer: Trainer, run: Run, settings: RunSettings, observer: Obse
                        "--set training.gradient_checkpointing=true needs less")  # fmt: skip
 
 
-def _judge_and_save(parts: _Parts, outcome: Outcome, job: Job) -> Mapping[str, Any] | None:
-    """Thresholds, baseline, test figures, and the bundle with all of it; the test figures."""
-    settings, corpora, observer = parts.settings, parts.corpora, parts.observer
-    observer.stage("Choosing thresholds on the validation rows")
-    predictor = predictor_of(
-        parts.classifier, parts.tokenizer, corpora, settings, precision=settings.inference.precision
+def _scored_out_of_fold(
+    job: Job,
+    corpora: Corpora,
+    settings: RunSettings,
+    *,
+    observer: Observer,
+    should_stop: Callable[[], bool],
+) -> OutOfFold | None:
+    """The rows' logits out of fold, where the job has folds; finished folds are kept beside the model until it is."""
+    if corpora.whole is None:
+        return None
+    place = folds_place(job.out)
+    return out_of_fold(
+        corpora.whole,
+        settings,
+        folds=job.folds,
+        observer=observer,
+        work_folder=place,
+        should_stop=should_stop,
+        fresh=job.fresh,
     )
-    predictor = predictor.with_thresholds(tune_thresholds(predictor, corpora.validation, settings.decisions))
-    observer.stage("Training the baseline (TF-IDF + logistic regression)")
-    baseline = fit_baseline_beside(corpora, settings)
+
+
+def folds_place(out: Path) -> Path:
+    """Where finished folds wait for the model `out`."""
+    place = out.resolve()
+    return place.with_name(place.name + ".folds")
+
+
+def _judge_and_save(
+    parts: _Parts, outcome: Outcome, job: Job, folded: OutOfFold | None
+) -> Mapping[str, Any] | None:
+    """Calibration, thresholds, baseline, test figures, and the bundle with all of it; the test figures."""
+    settings, corpora, observer = parts.settings, parts.corpora, parts.observer
+    predictor, baseline = _decided(parts, folded)
     evaluation = None
     if corpora.test is not None:
         observer.stage(f"Evaluating on {len(corpora.test):,} test rows")
-        evaluation = evaluate_rows(predictor, baseline, corpora.test, seen_N=corpora.seen_test_rows).to_json()
+        scored = score_rows(predictor, baseline, corpora.test)
+        evaluation = judge_rows(
+            scored, seen=corpora.leaks, roles={}, settings=settings.evaluation, observer=observer
+        ).evaluation
+    elif folded is not None and corpora.whole is not None:
+        scored = cross_fitted(folded, corpora.whole, predictor, settings, observer=observer)
+        judged = judge_rows(scored, seen=None, roles={}, settings=settings.evaluation, observer=observer)
+        evaluation = replace(judged.evaluation, out_of_fold=job.folds)
+    is_cls = settings.model.head == "cls"
+    calibration = take_up(predictor.calibration, parts.classifier) if is_cls else predictor.calibration
     exact = predictor_of(parts.classifier, parts.tokenizer, corpora, settings, precision="fp32")
+    exact = exact.with_thresholds(predictor.thresholds, calibration)
     takes_pairs = corpora.layout.pair_column is not None
-    seen = [*all_texts(corpora.train), *all_texts(corpora.validation)]
+    seen = corpora.seen_texts()
+    figures = None if evaluation is None else evaluation.to_json()
     bundle = Bundle(
         classifier=parts.classifier,
         encoder_config=read_config(parts.encoder_folder),
@@ -231,13 +295,52 @@ def _judge_and_save(parts: _Parts, outcome: Outcome, job: Job) -> Mapping[str, A
         provenance=describe_run(corpora, outcome, parts.encoder_folder, settings),
         seen_texts=np.unique(text_fingerprints(seen)),
         seen_sketches=text_sketches(seen),
+        seen_parts=_parts_of_seen(corpora),
+        calibration=calibration,
         baseline=baseline,
-        evaluation=evaluation,
+        evaluation=figures,
         probes=Probes.record(exact.probabilities, predictor.labels, takes_pairs=takes_pairs),
     )
     observer.stage(f"Saving {job.out}")
     save_bundle(bundle, job.out, overwrite=job.overwrite)
-    return evaluation
+    return figures
+
+
+def _decided(parts: _Parts, folded: OutOfFold | None) -> tuple[Predictor, FittedBaseline]:
+    """The predictor with calibration and thresholds, the baseline with its own, from the same rows."""
+    settings, corpora, observer = parts.settings, parts.corpora, parts.observer
+    is_cls = settings.model.head == "cls"
+    predictor = predictor_of(
+        parts.classifier, parts.tokenizer, corpora, settings, precision=settings.inference.precision
+    )
+    if folded is None or corpora.whole is None:
+        observer.stage("Choosing calibration and thresholds on the calibration rows")
+        predictor, fit = decide_on(predictor, corpora.calibration, settings, only_lines=is_cls)
+        _tell_calibration(fit, observer)
+        observer.stage("Training the baseline (TF-IDF + logistic regression)")
+        return predictor, fit_baseline_beside(corpora, settings)
+    rows = corpora.whole
+    observer.stage("Choosing calibration and thresholds on the rows out of fold")
+    fit = calibrated(folded.logits_NL, rows, settings, only_lines=is_cls)
+    thresholds = chosen_thresholds(fit.calibration.apply(folded.logits_NL), rows, settings)
+    _tell_calibration(fit, observer)
+    of_baseline_NL = out_of_fold_baseline(rows, folded.fold_N, settings, observer=observer)
+    baseline = FittedBaseline(fit_linear(rows, settings), chosen_thresholds(of_baseline_NL, rows, settings))
+    return predictor.with_thresholds(thresholds, fit.calibration), baseline
+
+
+def _parts_of_seen(corpora: Corpora) -> dict[str, npt.NDArray[np.uint64]]:
+    """Fingerprints of the texts as they are, and by role of those that chose something."""
+    chose = {"validation": corpora.validation, "calibration": corpora.calibration}
+    by_role = {role: np.unique(text_fingerprints(all_texts(rows))) for role, rows in chose.items()}
+    return {"identical": np.unique(raw_fingerprints(corpora.seen_texts())), **by_role}
+
+
+def _tell_calibration(chosen: CalibrationFit, observer: Observer) -> None:
+    """How many labels have which map."""
+    counts = Counter(choice.method + (" (pooled)" if choice.pooled else "") for choice in chosen.choices)
+    shown = ", ".join(f"{method} {count:,}" for method, count in sorted(counts.items()))
+    observer.stage(f"  calibration by label: {shown}")
 
 
 def _non_finite(outcome: Outcome, out: Path) -> Finding:

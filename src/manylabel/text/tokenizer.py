@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from tokenizers import AddedToken, Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from manylabel.errors import EncoderError, Finding
+from manylabel.text.folding import fold
 from manylabel.values import Encodings
 
 CHARACTERS_PER_TOKEN = 64
@@ -45,7 +47,9 @@ SPECIAL_TOKENS = (
     },
 )
 """Names of the special tokens in BERT's and RoBERTa's vocabularies."""
-Normalization = Literal["nfkc", "none"]
+Normalization = Literal["nfkc", "fold", "none"]
+FOLDING_KEY = "manylabel_normalization"
+"""Entry of tokenizer_config.json that says `fold`. A tokenizer.json can hold NFKC but not folding."""
 
 
 class TextTokenizer:
@@ -54,8 +58,12 @@ class TextTokenizer:
     def __init__(
         self, tokenizer: Tokenizer, *, max_length: int, normalization: Normalization = "none"
     ) -> None:
-        """Take over `tokenizer`; `nfkc` puts Unicode normalisation before its own normaliser."""
-        if normalization == "nfkc":
+        """Take over `tokenizer`; `nfkc` puts Unicode normalisation before its own normaliser.
+
+        `fold` does so too, so that other programs that read the saved tokenizer have at least that, and undoes
+        disguises in each text before (see `folding`).
+        """
+        if normalization != "none":
             steps = [normalizers.NFKC()] + ([tokenizer.normalizer] if tokenizer.normalizer else [])
             tokenizer.normalizer = normalizers.Sequence(steps)
         tokenizer.no_padding()
@@ -63,6 +71,7 @@ class TextTokenizer:
         # Special tokens typed by a user are then text like any other.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self._folds = normalization == "fold"
         self.max_length = max_length
 
     @classmethod
@@ -71,9 +80,23 @@ class TextTokenizer:
     ) -> TextTokenizer:
         """The tokenizer of an encoder folder or bundle, from tokenizer.json or else vocab.txt.
 
-        Raises EncoderError when the folder has neither or the file cannot be read.
+        One that was saved with `nfkc` or `fold` keeps it. Raises EncoderError when the folder has neither file or
+        it cannot be read.
         """
-        return cls(_read_tokenizer(folder), max_length=max_length, normalization=normalization)
+        tokenizer = cls(_read_tokenizer(folder), max_length=max_length, normalization=normalization)
+        recorded = _tokenizer_options(folder).get(FOLDING_KEY) == "fold"
+        return tokenizer.with_folding() if recorded and not tokenizer.folds else tokenizer
+
+    @property
+    def folds(self) -> bool:
+        """Whether disguises in a text are undone before it is tokenised."""
+        return self._folds
+
+    def with_folding(self) -> TextTokenizer:
+        """The same vocabulary and length, with disguises undone first."""
+        copy = TextTokenizer(Tokenizer.from_str(self._tokenizer.to_str()), max_length=self.max_length)
+        copy._folds = True
+        return copy
 
     @property
     def vocabulary_size(self) -> int:
@@ -82,7 +105,22 @@ class TextTokenizer:
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides which tokens a text becomes."""
-        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+        folding = "fold" if self._folds else ""
+        return hashlib.sha256((self._tokenizer.to_str() + folding).encode()).hexdigest()
+
+    def prepared(self, text: str) -> str:
+        """What the library is given of a text: valid Unicode, cut to what can matter, folded if this tokenizer folds.
+
+        Places of characters that the library tells are places in this.
+        """
+        return self._prepared(text, self.max_length * CHARACTERS_PER_TOKEN)
+
+    def _prepared(self, text: str, limit: int) -> str:
+        text = make_encodable(text[:limit])
+        if not self._folds:
+            return text
+        # NFKC makes up to 18 characters of one, which would make folding a hostile text take 18 times as long.
+        return fold(unicodedata.normalize("NFKC", text)[:limit])[:limit]
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encodings:
         """Token ids of each text (with its pair), special tokens added, cut to `max_length`.
@@ -122,11 +160,11 @@ class TextTokenizer:
     ) -> Iterator[list[Encoding]]:
         """The library's objects for one bounded call after the other; each text is read up to `limit`."""
         for start, stop in call_bounds(texts, pairs, limit):
-            clean = [make_encodable(text[:limit]) for text in texts[start:stop]]
+            clean = [self._prepared(text, limit) for text in texts[start:stop]]
             if pairs is None:
                 yield self._tokenizer.encode_batch_fast(clean)
             else:
-                clean_pairs = [make_encodable(pair[:limit]) for pair in pairs[start:stop]]
+                clean_pairs = [self._prepared(pair, limit) for pair in pairs[start:stop]]
                 yield self._tokenizer.encode_batch_fast(list(zip(clean, clean_pairs, strict=True)))
 
     def transformers_config(self) -> dict[str, Any]:
@@ -148,6 +186,7 @@ class TextTokenizer:
             if has_segments
             else inputs,
             "split_special_tokens": True,
+            **({FOLDING_KEY: "fold"} if self._folds else {}),
             **names,
         }
 

@@ -57,6 +57,15 @@ def test_a_new_name_is_free(tmp_path):
     check_target(tmp_path / "no" / "such" / "parent", False)
 
 
+def test_what_a_crash_left_beside_a_saved_model_is_named(tmp_path):
+    write_model(tmp_path / "model")
+    assert ".run" not in refusal(tmp_path / "model", overwrite=False).next_step
+    (tmp_path / "model.run").mkdir()
+    step = refusal(tmp_path / "model", overwrite=False).next_step
+    assert str(tmp_path / "model.run") in step
+    assert "manylabel verify" in step
+
+
 def test_a_model_or_an_empty_folder_is_replaced_only_when_told(tmp_path):
     model, empty = write_model(tmp_path / "model"), tmp_path / "empty"
     empty.mkdir()

@@ -1,6 +1,7 @@
 """How figures are shown: everything that is undefined, unjudged or left out, and nothing that acts on a terminal."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,3 +98,127 @@ def test_json_means_the_same_and_cannot_act_on_a_terminal(capsys):
     assert json.loads(written) == content
     assert written.replace("\n", "").isprintable()
     assert "😀ä" in written
+
+
+@pytest.fixture
+def narrow(monkeypatch, capsys):
+    """The lines that a terminal of 80 columns gets."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def show(figures):
+        console = result_console()
+        for part in evaluation_tables(figures):
+            console.print(part)
+        return capsys.readouterr().out.splitlines()
+
+    return show
+
+
+def with_intervals():
+    """Four labels of 40 rows, the baseline the same; each figure's interval is 0.25 to 0.75."""
+    generator = np.random.default_rng(4)
+    targets_NL = (generator.random((40, 4)) < 0.4).astype(np.int8)
+    names = ("disappointment", "embarrassment", "joy", "grief")
+    thresholds = Thresholds(names, np.full(4, 0.5), np.ones(4, dtype=bool), (None,) * 4)
+    ours = evaluate(targets_NL, generator.random((40, 4)), thresholds)
+    intervals = {"confidence": 0.95, "resamples": 1000}
+    for (*path, metric), value in ours.figures().items():
+        part = intervals
+        for name in path:
+            part = part.setdefault(name, {})
+        if value is not None:
+            part[metric] = [0.25, 0.75]
+    return replace(ours, baseline=ours, intervals=intervals)
+
+
+def test_every_figure_is_shown_with_its_interval_in_80_columns(narrow):
+    ours = with_intervals()
+    lines = narrow(ours.to_json())
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for path, value in ours.figures().items():
+        assert f"{value:.3f} [0.250, 0.750]" in text, path
+    # 4 x 8 of labels, 8 + 7 + 8 + 3 of averages, 8 of these again beside the baseline, and those of all rows.
+    assert text.count("[0.250, 0.750]") == 32 + 26 + 8 + len(ours.overall)
+    first = next(line for line in lines if line.startswith("embarrassment"))
+    label = ours.labels[1]
+    assert first.split() == [
+        "embarrassment", str(label.support), f"{label.average_precision:.3f}", "[0.250,", "0.750]",
+        f"{label.f1:.3f}", "[0.250,", "0.750]", "0.5000",
+    ]  # fmt: skip
+    assert "in brackets: intervals of 95 % confidence from 1,000 resamples" in lines
+
+
+def test_figures_without_intervals_keep_four_decimals(narrow):
+    ours = replace(with_intervals(), intervals=None)
+    lines = narrow(ours.to_json())
+    assert not any("[" in line for line in lines)
+    assert f"macro Brier score            {ours.macro.brier:.4f}           {ours.macro.brier:.4f}" in lines
+    assert (
+        f"nDCG at 3                    {ours.at_k['ndcg_at_3']:.4f}           {ours.at_k['ndcg_at_3']:.4f}"
+        in lines
+    )
+
+
+def test_what_else_was_found_is_shown_in_80_columns(narrow):
+    macro = {"roc_auc": 0.9, "average_precision": 0.5, "f1": 0.4}
+    found = {
+        "calibration": {
+            "method": {"a": "platt", "b": "platt", "c": "none"},
+            **{"ece_before": 0.0412, "ece_after": 0.011, "ece_after_interval": [0.009, 0.013]},
+            **{"brier_before": None, "brier_after": 0.08},
+        },
+        "slices": [
+            {"column": "length", "value": "17-64", "rows": 1234, "macro": macro, "micro": {"f1": 0.6},
+             "intervals": {"macro": {"f1": [0.3, 0.5]}, "micro": {}}},
+            {"column": "length", "value": "65+", "rows": 2, "macro": {"f1": None}, "micro": {"f1": None},
+             "reason": "too few rows"},
+        ],
+        "bias": [
+            {"subgroup": "muslim", "rows": 20, "labels": {
+                "joy": {"subgroup_auc": 0.91, "bpsn_auc": 0.82, "bnsp_auc": None, "reason": "no negative rows"}}},
+        ],
+        "bias_overall": {"labels": {"joy": {"generalised_mean": 0.8, "final": 0.85}}},
+        "robustness": [
+            {"attack": "clean", "macro": macro, "micro": {"f1": 0.51}, "folded": None},
+            {"attack": "homoglyphs", "macro": {**macro, "f1": 0.2}, "micro": {"f1": 0.31},
+             "folded": {"macro": {**macro, "f1": 0.39}, "micro": {"f1": 0.5}}},
+        ],
+        "roles": {"train": 3, "calibration": 0},
+        "chosen_on": "these rows chose the epoch",
+        "seen_in_training": {"exact": 5, "normalised": 0, "near": 2},
+        "rows_seen_in_training": 7,
+    }  # fmt: skip
+    lines = narrow({**with_intervals().to_json(), **found})
+    assert max(map(len, lines)) <= 80
+    for line in (
+        "  ECE 0.0412 -> 0.011 [0.009, 0.013]",
+        "  Brier score - -> 0.0800",
+        "  labels by method: platt 2, none 1",
+        "40 rows, 7 of them seen in training (exact 5, near 2)",
+        "rows that had a role in making the model: train 3",
+        "warning: these rows chose the epoch",
+        "undefined, no negative rows: muslim, joy",
+        "undefined, too few rows: length 65+",
+    ):
+        assert line in lines
+    cells = [line.split() for line in lines]
+    assert ["length", "17-64", "1,234", "0.5000", "0.400", "[0.300,", "0.500]", "0.6000"] in cells
+    assert ["muslim,", "joy", "20", "0.9100", "0.8200", "-"] in cells
+    assert ["joy", "0.8000", "0.8500"] in cells
+    assert ["clean", "0.9000", "0.5000", "0.4000", "0.5100", "-", "-"] in cells
+    assert ["homoglyphs", "0.9000", "0.5000", "0.2000", "0.3100", "0.5000", "0.3900"] in cells
+
+
+def test_figures_of_a_model_from_before_the_new_metrics_are_shown(narrow):
+    figures = figures_of(3, 0)
+    new = {"brier", "log_loss", "ece", "coverage_error", "expected_cost"}
+
+    def older(part):
+        if not isinstance(part, dict):
+            return part
+        return {name: older(value) for name, value in part.items() if name not in new and "_at_" not in name}
+
+    lines = narrow(older(figures))
+    assert not any(word in line for line in lines for word in ("Brier", "at 1", "coverage", "expected"))
+    assert any(line.startswith("LRAP") for line in lines)

@@ -61,6 +61,19 @@ def test_what_is_doubtful():
     assert [finding.code for finding in findings] == ["D164", "D163", "D163"]
     assert {finding.severity for finding in findings} == {"warning"}
     assert [finding.place[-2] for finding in findings] == ["a", "b", "c"]
+
+
+def test_a_label_of_a_single_row_is_named():
+    (only,) = check_corpus(corpus_of([[1, 0], [0, 1]] + [[0, 1], [0, 0]] * 3))
+    assert (only.code, only.severity, only.found) == ("D166", "warning", "only one row carries it")
+    assert only.place.endswith('label "a"')
+    assert "add rows or drop the label" in only.sentence()
+    # Without a row that lacks it, that is what there is to say.
+    (only,) = check_corpus(corpus_of([[1, 1]] + [[-1, 0], [-1, 1]] * 4))
+    assert only.code == "D164"
+
+
+def test_equal_texts_with_different_labels_are_named():
     corpus = corpus_of([[0, 1], [1, 0]] * 4, ["same", "SAME", *"cdefgh"])
     (finding,) = check_corpus(corpus)
     assert (finding.code, finding.rows) == ("D165", (1, 2))

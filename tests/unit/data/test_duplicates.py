@@ -1,4 +1,5 @@
 import random
+import zlib
 
 import numpy as np
 import pytest
@@ -6,12 +7,11 @@ import pytest
 from manylabel.data.duplicates import (
     contradictory_rows,
     duplicate_groups,
-    jaccard,
     leak_audit,
-    shingle_hashes,
     text_fingerprints,
 )
 from manylabel.data.pairs import joined
+from manylabel.data.words import counted_words, jaccard
 from manylabel.values import Corpus, LabelSet
 
 WORDS = [f"word{number}" for number in range(3000)]
@@ -36,7 +36,7 @@ def varied(text, index):
 
 
 def nearly(text, choose):
-    """One word more at the end: of n - 2 shingles one is new."""
+    """One word more at the end: of n + 1 words one is new."""
     return f"{text} {choose.choice(WORDS)}"
 
 
@@ -47,55 +47,93 @@ def corpus_of(texts, targets, pairs=None):
 
 
 def test_planted_duplicates_are_all_found():
-    """500 exact and variant ones: all; 500 with one word more (similarity 0.94 or higher): at least 95 %."""
+    """500 exact and variant ones: all; 500 with one word more (similarity 0.95 or higher): at least 99 %."""
     originals = made_up(2_000, seed=1)
     choose = random.Random(2)
     exact = [varied(text, index) for index, text in enumerate(originals[:500])]
     near = [nearly(text, choose) for text in originals[500:1000]]
-    groups = duplicate_groups([*originals, *exact, *near], similarity=0.8, seed=1)
+    groups = duplicate_groups([*originals, *exact, *near], similarity=0.8)
     assert np.array_equal(groups[2000:2500], groups[:500])
-    assert (groups[2500:] == groups[500:1000]).mean() >= 0.95
+    assert (groups[2500:] == groups[500:1000]).mean() >= 0.99
     assert len(np.unique(groups[:2000])) == 2000
     audit = leak_audit(originals, [*exact, *near, *made_up(500, seed=3)])
     assert audit.exact_N.sum() == 500
     assert audit.exact_N[:500].all()
-    assert audit.near_N[500:1000].mean() >= 0.95
+    assert audit.near_N[500:1000].mean() >= 0.99
     assert not audit.near_N[1000:].any()
     assert not (audit.exact_N & audit.near_N).any()
 
 
 def test_short_texts_are_compared_exactly_only():
     texts = ["Thank you!", "thank  you!", "thank you", "a b c d e", "a b c d f"]
-    assert duplicate_groups(texts, similarity=0.1, seed=1).tolist() == [0, 0, 2, 3, 4]
+    assert duplicate_groups(texts, similarity=0.1).tolist() == [0, 0, 2, 3, 4]
 
 
 def test_true_similarity_decides_not_the_sketch():
-    """12 words have 10 triples; with one word changed at the end 9 of 11 are common: 0.818."""
+    """12 words, one of them changed: 11 of 13 are common, 0.846."""
     text = " ".join(WORDS[:12])
     other = " ".join([*WORDS[:11], "x"])
-    assert jaccard(shingle_hashes(text), shingle_hashes(other)) == pytest.approx(9 / 11)
-    assert duplicate_groups([text, other], similarity=0.82, seed=1).tolist() == [0, 1]
-    assert duplicate_groups([text, other], similarity=0.5, seed=1).tolist() == [0, 0]
+    assert jaccard(counted_words(text), counted_words(other)) == pytest.approx(11 / 13)
+    assert duplicate_groups([text, other], similarity=0.85).tolist() == [0, 1]
+    assert duplicate_groups([text, other], similarity=0.84).tolist() == [0, 0]
+
+
+def test_repeated_words_count_as_often_as_they_occur():
+    """By hand: no x 3, yes x 3 and no x 4, yes x 2 have 3 + 2 in common of 4 + 3."""
+    assert jaccard(counted_words("no yes no yes no yes"), counted_words("no no no no yes yes")) == 5 / 7
+    numbers = [zlib.crc32(word.encode()) for word in ("0 no", "1 no", "2 no", "0 yes", "1 yes", "2 yes")]
+    assert counted_words("No yes NO yes no yes").tolist() == sorted(numbers)
+
+
+@pytest.mark.parametrize("num_changed", [1, 2])
+def test_copies_of_ten_words_with_one_or_two_changed_are_found_by_default(num_changed):
+    """8 of 12 words are common at least, 0.667: of pairs so near the limit the bands miss one in 1,000."""
+    choose = random.Random(4)
+    texts = made_up(1500, seed=6, length=(10, 14))
+    others = []
+    for text in texts:
+        words = text.split()
+        for place in choose.sample(range(len(words)), num_changed):
+            words[place] = f"new{place}"
+        others.append(" ".join(words))
+    assert leak_audit(texts, others).near_N.mean() >= 0.99
+    assert not leak_audit(texts, made_up(500, seed=7, length=(10, 14))).near_N.any()
+
+
+def test_near_copies_are_found_among_many_texts_that_are_much_alike():
+    """20,000 letters of one form: ten words common, five their own (0.5); a copy has one word changed (0.875)."""
+    choose = random.Random(8)
+    form = "dear sir my order of the has not come please"
+
+    def letter():
+        return " ".join([form, *(f"n{choose.randrange(10**6)}" for _ in range(5))])
+
+    letters = [letter() for _ in range(20_000)]
+    copies = [text.replace(" order ", " parcel ") for text in letters[::400]]
+    audit = leak_audit(letters, [*copies, *(letter() for _ in range(50))])
+    assert audit.near_N.tolist() == [True] * 50 + [False] * 50
+    some = [*letters[:3000], *(text.replace(" order ", " parcel ") for text in letters[:30])]
+    assert duplicate_groups(some, similarity=0.65).tolist() == [*range(3000), *range(30)]
 
 
 @pytest.mark.parametrize("similarity", [0.01, 0.3, 0.99, 1.0])
 def test_every_allowed_similarity_works(similarity):
     texts = [*made_up(20, seed=5), *made_up(20, seed=5)]
-    groups = duplicate_groups(texts, similarity=similarity, seed=3)
+    groups = duplicate_groups(texts, similarity=similarity)
     assert groups[20:].tolist() == groups[:20].tolist()
     assert leak_audit(texts[:20], texts[20:], similarity=similarity).exact_N.sum() == 20
 
 
 def test_no_texts_and_surrogates():
-    assert duplicate_groups([], similarity=0.8, seed=1).tolist() == []
+    assert duplicate_groups([], similarity=0.8).tolist() == []
     assert len(leak_audit([], []).exact_N) == 0
     odd = "\ud800 a b c d e f g"
-    assert duplicate_groups([odd, odd + " h", odd], similarity=0.5, seed=1).tolist() == [0, 0, 0]
+    assert duplicate_groups([odd, odd + " h", odd], similarity=0.5).tolist() == [0, 0, 0]
 
 
 def test_pairs_count_as_part_of_the_text():
     corpus = corpus_of(["a", "a", "a"], [[0, 0]] * 3, pairs=("x", "y", "x"))
-    assert duplicate_groups(joined(corpus.texts, corpus.pairs), similarity=0.8, seed=1).tolist() == [0, 1, 0]
+    assert duplicate_groups(joined(corpus.texts, corpus.pairs), similarity=0.8).tolist() == [0, 1, 0]
 
 
 def test_equal_texts_with_different_labels():
@@ -122,6 +160,6 @@ def test_54_000_comments_take_less_than_a_minute(data_folder):
 
     texts = read_table(data_folder / "jigsaw" / "train.csv", DataSettings())["comment_text"].to_pylist()
     started = time.perf_counter()
-    groups = duplicate_groups(texts, similarity=0.8, seed=1)
+    groups = duplicate_groups(texts, similarity=0.8)
     assert time.perf_counter() - started < 60
     assert len(np.unique(groups)) < len(texts)

@@ -7,8 +7,16 @@ import zlib
 import numpy as np
 import pytest
 
-from manylabel.data.duplicates import jaccard, leak_audit, shingle_hashes
-from manylabel.data.sketches import SKETCH_BYTES, estimated_similarity, nearly_seen, text_sketches
+from manylabel.data.duplicates import leak_audit
+from manylabel.data.sketches import (
+    MAX_OF_BAND,
+    SKETCH_BYTES,
+    SketchIndex,
+    estimated_similarity,
+    nearly_seen,
+    text_sketches,
+)
+from manylabel.data.words import counted_words, jaccard
 
 WORDS = [f"word{number}" for number in range(3000)]
 
@@ -31,9 +39,7 @@ def test_estimates_are_unbiased_and_as_exact_as_their_theory_says():
     choose = random.Random(1)
     texts = made_up(600, seed=2)
     others = [changed(text, choose.randint(0, 20), choose) for text in texts]
-    true = np.array(
-        [jaccard(shingle_hashes(a), shingle_hashes(b)) for a, b in zip(texts, others, strict=True)]
-    )
+    true = np.array([jaccard(counted_words(a), counted_words(b)) for a, b in zip(texts, others, strict=True)])
     assert true.min() < 0.2
     assert true.max() > 0.8
     estimated = np.array([
@@ -45,14 +51,14 @@ def test_estimates_are_unbiased_and_as_exact_as_their_theory_says():
     assert np.allclose(estimated[true == 1.0], 1.0)
 
 
-@pytest.mark.parametrize("similarity", [0.4, 0.8, 0.95])
+@pytest.mark.parametrize("similarity", [0.4, 0.65, 0.8, 0.95])
 def test_the_same_near_copies_as_with_the_texts(similarity):
     """Where the true similarity is 0.15 away from the limit, more than three standard deviations, both agree."""
     choose = random.Random(3)
     texts = made_up(500, seed=4)
     others = [changed(text, choose.randint(0, 12), choose) for text in texts] + made_up(300, seed=5)
     true = np.array(
-        [jaccard(shingle_hashes(a), shingle_hashes(b)) for a, b in zip(texts, others, strict=False)]
+        [jaccard(counted_words(a), counted_words(b)) for a, b in zip(texts, others, strict=False)]
     )
     true = np.concatenate([true, np.zeros(300)])
     near = nearly_seen(others, text_sketches(texts), similarity=similarity)
@@ -64,7 +70,7 @@ def test_the_same_near_copies_as_with_the_texts(similarity):
 
 def test_only_different_sketches_of_texts_long_enough_are_kept_in_order():
     texts = [
-        "too short for triples",
+        "too short to compare",
         "one two three four five six",
         "One  two THREE four five six",
         "",
@@ -86,16 +92,61 @@ def test_short_texts_no_texts_and_similarity_one_find_nothing():
     assert text_sketches([]).shape == (0, SKETCH_BYTES)
 
 
+def test_near_copies_are_found_among_many_texts_that_are_much_alike():
+    """20,000 letters of one form: ten words common, five their own (0.5); a copy has one word changed (0.875)."""
+    choose = random.Random(8)
+    form = "dear sir my order of the has not come please"
+
+    def letter():
+        return " ".join([form, *(f"n{choose.randrange(10**6)}" for _ in range(5))])
+
+    letters = [letter() for _ in range(20_000)]
+    copies = [text.replace(" order ", " parcel ") for text in letters[::400]]
+    near = nearly_seen(copies, text_sketches(letters), similarity=0.8)
+    assert near.mean() >= 0.96
+    assert not nearly_seen([letter() for _ in range(50)], text_sketches(letters), similarity=0.8).any()
+
+
+@pytest.mark.parametrize(("similarity", "at_least"), [(0.65, 0.99), (0.3, 0.98)])
+def test_pairs_at_the_limit_share_a_band(similarity, at_least):
+    """1 - (1 - s**4)**32 is 0.998 at 0.65, and 1 - (1 - s**2)**64 is 0.998 at 0.3."""
+    common = round(200 * similarity / (1 + similarity))
+    pairs = [
+        [
+            " ".join(f"p{pair}w{word}s{side if word >= common else 0}" for word in range(100))
+            for side in (1, 2)
+        ]
+        for pair in range(400)
+    ]
+    firsts = np.concatenate([text_sketches([first]) for first, _ in pairs])
+    seconds = np.concatenate([text_sketches([second]) for _, second in pairs])
+    index = SketchIndex(firsts, similarity)
+    found = [pair in positions for pair, (positions, _) in enumerate(index.likely(seconds))]
+    assert np.mean(found) >= at_least
+
+
+def test_a_crowded_band_gives_those_that_agree_longest():
+    """2,000 sketches with the same first band: the neighbours of the asked one are those with its next bytes."""
+    sketches = np.random.default_rng(1).integers(0, 256, (2000, SKETCH_BYTES), dtype=np.uint8)
+    sketches[:, :4] = 7
+    twin = sketches[1234].copy()
+    twin[8:] = np.random.default_rng(2).integers(0, 256, SKETCH_BYTES - 8, dtype=np.uint8)
+    ((found, _),) = SketchIndex(sketches, 0.65).likely(twin[None])
+    assert len(found) == MAX_OF_BAND
+    assert 1234 in found
+
+
 def test_sketches_are_those_of_saved_models():
-    """Models hold them, so they may never change: the same in whole numbers, and the bytes of the first version."""
-    words = ["one", "two", "three", "four", "five", "six", "seven"]
-    triples = [zlib.crc32(" ".join(words[start : start + 3]).encode()) for start in range(5)]
+    """Models hold them, so they may never change: the same in whole numbers, and the first bytes written down."""
+    words = ["one", "two", "three", "two", "five", "six", "seven"]
+    counted = ["0 one", "0 two", "0 three", "1 two", "0 five", "0 six", "0 seven"]
+    values = [zlib.crc32(word.encode()) for word in counted]
 
     def number(name, index):
         return int.from_bytes(hashlib.blake2b(f"{name} {index}".encode(), digest_size=8).digest(), "little")
 
     numbers = [(number("multiplier", index), number("addend", index)) for index in range(SKETCH_BYTES)]
-    expected = [min((a * triple + b) % 2**64 >> 32 for triple in triples) % 256 for a, b in numbers]
+    expected = [min((a * value + b) % 2**64 >> 32 for value in values) % 256 for a, b in numbers]
     (sketch,) = text_sketches([" ".join(words)])
     assert sketch.tolist() == expected
-    assert bytes(sketch[:16]).hex() == "dcef9380109564bba00bc3d82d16f255"
+    assert bytes(sketch[:16]).hex() == "f1f6ab920e2001e53a74ba857f60f3f7"

@@ -12,6 +12,8 @@ from manylabel.evaluation import metrics
 from manylabel.evaluation.evaluate import evaluate, macro_average_precision
 
 METRICS = ("roc_auc", "average_precision", "precision", "recall", "f1")
+PROPER = ("brier", "log_loss", "ece")
+AT_K = [f"{metric}_at_{k}" for metric in ("precision", "recall", "ndcg") for k in (1, 3, 5)]
 
 
 def thresholds_for(num_labels, values=None):
@@ -60,7 +62,8 @@ def test_averages_agree_with_scikit_learn(random_case, average):
     assert [getattr(ours, metric) for metric in METRICS] == pytest.approx(
         [roc_auc, precision_of_ranking, *decided]
     )
-    assert ours.undefined == dict.fromkeys(METRICS, 0)
+    kept = METRICS + (PROPER[:2] if average == "micro" else PROPER)
+    assert ours.undefined == dict.fromkeys(kept, 0)
 
 
 def test_sample_averages_agree_with_scikit_learn(random_case):
@@ -173,7 +176,7 @@ def test_undefined_labels_are_none_with_a_reason_and_left_out_of_the_averages():
     assert good.reasons == {}
     assert no_positives.reasons == dict.fromkeys(METRICS, "no positive rows")
     assert no_negatives.reasons == dict.fromkeys(METRICS[:2], "no negative rows")
-    assert nothing.reasons == dict.fromkeys(METRICS, "nothing is annotated")
+    assert nothing.reasons == dict.fromkeys(METRICS + PROPER, "nothing is annotated")
     assert undecided.reasons == {"precision": "nothing is decided positive"}
     assert (ours.macro.roc_auc, ours.macro.f1) == (pytest.approx(0.75), pytest.approx((1 + 0.8 + 0) / 3))
     assert (ours.macro.precision, ours.macro.recall) == (1.0, pytest.approx((1 + 2 / 3) / 3))
@@ -183,6 +186,9 @@ def test_undefined_labels_are_none_with_a_reason_and_left_out_of_the_averages():
         "precision": 3,
         "recall": 2,
         "f1": 2,
+        "brier": 1,
+        "log_loss": 1,
+        "ece": 1,
     }
     assert ours.weighted.f1 == pytest.approx((2 * 1 + 3 * 0.8 + 2 * 0) / 7)
     assert ours.weighted.undefined == ours.macro.undefined
@@ -222,15 +228,16 @@ def test_one_label_has_no_ranking_over_labels():
 def test_json_has_exactly_the_documented_shape(random_case):
     ours = evaluate(*random_case)
     content = ours.to_json()
-    overall = ["accuracy", "subset_accuracy", "hamming_loss", "ranking_loss", "lrap", "rows"]
+    overall = ["accuracy", "subset_accuracy", "hamming_loss", "ranking_loss", "lrap", "coverage_error"]
     assert list(content) == [
-        *["labels", "macro", "micro", "weighted", "samples"], *overall,
+        *["labels", "macro", "micro", "weighted", "samples"], *overall, *AT_K, "expected_cost", "rows",
         *["undefined", "excluded_from_macro", "unjudged_thresholds", "baseline"],
     ]  # fmt: skip
     assert list(content["labels"]) == [f"label{i}" for i in range(5)]
-    assert list(content["labels"]["label0"]) == ["support", *METRICS, "threshold"]
-    for average in ("macro", "micro", "weighted"):
-        assert list(content[average]) == ["roc_auc", "average_precision", "f1"]
+    assert list(content["labels"]["label0"]) == ["support", *METRICS, "threshold", *PROPER]
+    for average in ("macro", "weighted"):
+        assert list(content[average]) == [*METRICS, *PROPER]
+    assert list(content["micro"]) == [*METRICS, "brier", "log_loss"]
     assert list(content["samples"]) == ["precision", "recall", "f1"]
     assert content["baseline"] is None
     assert content["undefined"] == {}
@@ -295,3 +302,90 @@ def test_a_measurement_has_a_value_or_a_reason():
         metrics.Measured(None)
     with pytest.raises(ValueError, match="either"):
         metrics.Measured(0.5, "why")
+
+
+def test_figures_are_those_of_the_json_by_path(random_case):
+    targets_NL, probabilities_NL, thresholds = random_case
+    targets_NL[:, 2] = 0
+    ours = evaluate(targets_NL, probabilities_NL, thresholds)
+    content, figures = ours.to_json(), ours.figures()
+    for (part, *names), value in figures.items():
+        found = content if part == "overall" else content[part]
+        for name in names:
+            found = found[name]
+        assert found == value, (part, *names)
+    assert figures["labels", "label2", "f1"] is None
+    assert figures["labels", "label2", "brier"] == pytest.approx(np.mean(probabilities_NL[:, 2] ** 2))
+    # Five labels, macro and weighted of eight metrics each, micro of seven, samples of three, 16 of all rows.
+    assert len(figures) == 7 * 8 + 7 + 3 + 16
+
+
+def test_proper_scores_of_labels_and_averages_agree_with_scikit_learn(random_case):
+    targets_NL, probabilities_NL, thresholds = random_case
+    targets_NL[::4, 1] = -1
+    ours = evaluate(targets_NL, probabilities_NL, thresholds)
+    kept_NL = targets_NL >= 0
+    expected = [
+        (reference.brier_score_loss(targets, scores), reference.log_loss(targets, scores))
+        for column in range(5)
+        for kept in [kept_NL[:, column]]
+        for targets, scores in [(targets_NL[kept, column], probabilities_NL[kept, column])]
+    ]
+    assert [(label.brier, label.log_loss) for label in ours.labels] == [pytest.approx(e) for e in expected]
+    supports = (targets_NL == 1).sum(axis=0)
+    for average, weights in ((ours.macro, None), (ours.weighted, supports)):
+        means = np.average(expected, axis=0, weights=weights)
+        assert (average.brier, average.log_loss) == pytest.approx(means)
+        ece = np.average([label.ece for label in ours.labels], weights=weights)
+        assert average.ece == pytest.approx(ece)
+    cells = targets_NL[kept_NL], probabilities_NL[kept_NL]
+    assert ours.micro.brier == pytest.approx(reference.brier_score_loss(*cells))
+    assert ours.micro.log_loss == pytest.approx(reference.log_loss(*cells))
+    assert (ours.micro.ece, "ece" in ours.micro.reasons) == (None, False)
+
+
+def test_expected_cost_weighs_the_two_errors():
+    # Wrong cells: two missed labels and one false alarm among seven annotated ones.
+    targets_NL = np.array([[1, 0], [1, 1], [0, -1], [0, 1]], dtype=np.int8)
+    probabilities_NL = np.array([[0.9, 0.1], [0.4, 0.8], [0.6, 0.9], [0.1, 0.3]])
+    table = targets_NL, probabilities_NL, thresholds_for(2)
+    assert evaluate(*table).expected_cost == evaluate(*table).hamming_loss == 3 / 7
+    costly = evaluate(*table, cost_false_negative=10.0, cost_false_positive=0.5)
+    assert costly.expected_cost == pytest.approx((2 * 10 + 0.5) / 7)
+    assert replace(costly, expected_cost=3 / 7) == evaluate(*table)
+
+
+def test_cuts_above_the_number_of_labels_are_left_out():
+    targets_NL = np.array([[1, 0, 0, 1], [0, 0, 0, 0]], dtype=np.int8)
+    ours = evaluate(targets_NL, np.array([[0.9, 0.8, 0.1, 0.2], [0.5] * 4]), thresholds_for(4))
+    assert list(ours.at_k) == [f"{name}_at_{k}" for name in ("precision", "recall", "ndcg") for k in (1, 3)]
+    assert (ours.at_k["precision_at_3"], ours.at_k["recall_at_3"]) == (pytest.approx(2 / 3), 1.0)
+    assert ours.at_k["recall_at_1"] == 0.5
+    none = evaluate(targets_NL[1:], np.full((1, 4), 0.5), thresholds_for(4))
+    assert (none.at_k["ndcg_at_3"], none.reasons["ndcg_at_3"]) == (None, "no positive rows")
+    one = evaluate(targets_NL[:, :1], np.array([[0.9], [0.1]]), thresholds_for(1))
+    assert one.at_k == dict.fromkeys(["precision_at_1", "recall_at_1", "ndcg_at_1"])
+    assert one.reasons["recall_at_1"] == "one label cannot be ranked against others"
+
+
+def test_what_others_found_is_in_the_json_where_it_exists(random_case):
+    ours = evaluate(*random_case)
+    parts = {
+        "intervals": {"confidence": 0.95, "resamples": 10, "macro": {"f1": [0.1, 0.2]}},
+        "calibration": {"method": {"label0": "platt"}, "ece_before": 0.2, "ece_after": 0.1},
+        "slices": [{"column": "length", "value": "1-16", "rows": 3, "macro": {}, "micro": {}}],
+        "bias": [],
+        "bias_overall": {"labels": {}},
+        "robustness": [],
+        "roles": {"train": 0},
+        "seen_in_training": {"exact": 1},
+        "chosen_on": "why",
+        "against_baseline": {},
+    }
+    content = replace(ours, **parts, baseline=replace(ours, slices=[])).to_json()
+    assert {name: content[name] for name in parts} == parts
+    assert content["baseline"]["slices"] == []
+    assert not {*parts} & {*ours.to_json()}
+    assert {name: value for name, value in content.items() if name not in parts and name != "baseline"} == {
+        name: value for name, value in ours.to_json().items() if name != "baseline"
+    }

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from manylabel.decisions.abstain import Zones
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import UsageError
 from manylabel.inference import predictor as module
 from manylabel.inference.predictor import Predictor
 from manylabel.text.tokenizer import TextTokenizer
+from manylabel.values import Predictions
 
 
 class LengthEngine:
@@ -71,3 +73,34 @@ def test_pairs_may_be_generators_too(make):
 def test_what_gives_no_texts_is_refused_in_words(make, texts, message):
     with pytest.raises(TypeError, match=message):
         make().predict(texts)
+
+
+def test_zones_mark_labels_for_a_human_and_change_no_decision(make, tiny_encoder):
+    plain = make().predict(TEXTS)
+    middle, other = plain.probabilities_BL[1]
+    zones = Zones(
+        ("long", "short"),
+        np.array([middle, 0.0]),
+        np.array([np.nextafter(middle, 2.0), other]),
+        (None,) * 2,
+        (None,) * 2,
+    )
+    tokenizer = TextTokenizer.from_folder(tiny_encoder, max_length=64)
+    predictor = Predictor(LengthEngine(), tokenizer, make().thresholds, token_budget=256, zones=zones)
+    marked = predictor.predict(TEXTS)
+    assert np.array_equal(marked.decisions_BL, plain.decisions_BL)
+    # "short" falls with the length of a text, so the longest one has its lowest probability, the zone's open end.
+    assert marked.uncertain_BL.tolist() == [[False, False], [True, False], [False, False]]
+    assert [marked.needs_review(row) for row in range(3)] == [(), ("long",), ()]
+    assert plain.uncertain_BL is None
+    assert plain.needs_review(1) == ()
+    for changed in (predictor.with_thresholds(make().thresholds), predictor.with_tokenizer(tokenizer)):
+        assert changed.zones is zones
+        assert np.array_equal(changed.predict(TEXTS).uncertain_BL, marked.uncertain_BL)
+    assert predictor.predict([]).uncertain_BL.shape == (0, 2)
+
+
+def test_predictions_need_one_mark_a_cell():
+    square = np.zeros((2, 2), bool)
+    with pytest.raises(ValueError, match="uncertain"):
+        Predictions(np.zeros((2, 2)), square, ("a", "b"), np.zeros(2, bool), np.zeros((2, 1), bool))

@@ -67,7 +67,8 @@ def test_own_validation_and_test_files_keep_their_roles(tiny_mails, table, setti
     model = manylabel.fit(tiny_mails, out=tmp_path / "model", test=test, settings=settings, quiet=True)
     provenance = load_model(model.path).bundle.provenance
     assert provenance.data["test"]["source"] == "test.csv"
-    assert provenance.data["train"]["rows"] + provenance.data["validation"]["rows"] == 120
+    assert set(provenance.data) == {"train", "validation", "calibration", "test"}
+    assert sum(provenance.data[role]["rows"] for role in ("train", "validation", "calibration")) == 120
     # Every test row is a copy of a row of the training file: the audit must say so.
     assert model.evaluation["rows_seen_in_training"] == 30
     assert model.evaluation["without_seen_rows"]["rows"] == 0
@@ -99,18 +100,50 @@ def test_pairs(table, settings, tmp_path):
 
 def test_groups_stay_on_one_side(table, settings, tmp_path):
     from manylabel.config.load import load_settings
-    from manylabel.recipes.corpora import gather_corpora
+    from manylabel.recipes.corpora import Others, gather_corpora
     from manylabel.training.observers import SilentObserver
 
     rows = [{**row, "thread": f"thread-{index % 15}"} for index, row in enumerate(table.to_pylist())]
     resolved = load_settings(None, ["data.group_column=thread"])
     corpora = gather_corpora(
-        pa.Table.from_pylist(rows), None, None, settings=resolved, observer=SilentObserver()
+        pa.Table.from_pylist(rows), Others(), settings=resolved, observer=SilentObserver()
     )
-    groups = [set(part.groups) for part in (corpora.train, corpora.validation, corpora.test)]
-    assert not groups[0] & groups[1]
-    assert not groups[0] & groups[2]
-    assert not groups[1] & groups[2]
+    parts = (corpora.train, corpora.validation, corpora.calibration, corpora.test)
+    groups = [thread for part in parts for thread in set(part.groups)]
+    assert len(groups) == len(set(groups)) == 15
+
+
+def test_copies_of_rows_in_separate_files_can_be_left_out(table, settings, tmp_path):
+    rows = table.to_pylist()
+    test = [
+        {**row, "text": row["text"].upper() if index % 2 else row["text"]}
+        for index, row in enumerate(rows[:30])
+    ]
+    given = {**settings, "split.leaks": "drop"}
+    model = manylabel.fit(
+        table, out=tmp_path / "model", test=pa.Table.from_pylist(test), settings=given, quiet=True
+    )
+    data = load_model(model.path).bundle.provenance.data
+    assert sum(data[role]["rows"] for role in ("train", "validation", "calibration")) <= 90
+    assert model.evaluation["rows_seen_in_training"] == 0
+
+
+def test_validation_rows_calibrate_where_there_are_no_others(table, settings, tmp_path):
+    rows = table.to_pylist()
+    validation, calibration = (pa.Table.from_pylist(rows[start : start + 20]) for start in (0, 20))
+    train = pa.Table.from_pylist(rows[40:])
+    both = manylabel.fit(train, out=tmp_path / "a", validation=validation, settings=settings, quiet=True)
+    assert "calibration" not in load_model(both.path).bundle.provenance.data
+    apart = manylabel.fit(
+        train,
+        out=tmp_path / "b",
+        validation=validation,
+        calibration=calibration,
+        settings=settings,
+        quiet=True,
+    )
+    assert load_model(apart.path).bundle.provenance.data["calibration"]["rows"] == 20
+    assert apart.evaluate(calibration)["roles"] == {"train": 0, "validation": 0, "calibration": 20}
 
 
 def test_refusals(tiny_mails, settings, tmp_path):

@@ -64,10 +64,12 @@ def test_near_copies_are_counted_and_left_out_as_at_training(sketched, rows):
     copies = figures["rows_seen_in_training"] - 20
     assert 0 < copies <= 20  # Those of the test rows are none of the training's.
     assert figures["without_seen_rows"]["rows"] == 40 - copies
-    assert (
-        f"  leak audit: of 60 rows {copies} were seen in training or validation, 20 more nearly so"
-        in told.lines
-    )
+    line = f"  leak audit: of 60 rows {copies} are copies of rows that made the model, 20 more nearly so"
+    assert line in told.lines
+    assert figures["seen_in_training"] == {"exact": 0, "normalised": copies, "near": 20}
+    assert sum(figures["roles"].values()) == copies
+    assert figures["roles"]["calibration"]
+    assert "calibration and thresholds" in figures["chosen_on"]
     assert len(seen) < 120
 
 
@@ -76,7 +78,9 @@ def test_a_model_without_sketches_finds_copies_only(sketched, rows):
     older = replace(sketched, bundle=replace(sketched.bundle, seen_sketches=None))
     figures = evaluate_model(older, rows, options=DataSettings(), observer=told).to_json()
     assert 0 < figures["rows_seen_in_training"] <= 20
-    assert any(line.endswith("were seen in training or validation") for line in told.lines)
+    assert any(
+        line.endswith(" are copies of rows that made the model, 0 more nearly so") for line in told.lines
+    )
 
 
 def test_sketches_are_saved_loaded_and_told_in_the_card(sketched, tiny_model, mails, tmp_path):

@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from manylabel.cli.arguments import AsJson, Debug, Model, PrecisionOption, Quiet, Source, with_file_flags
+import typer
+
+from manylabel.cli.arguments import (
+    AsJson,
+    Debug,
+    Model,
+    PrecisionOption,
+    Quiet,
+    Resamples,
+    Source,
+    with_file_flags,
+)
 from manylabel.cli.show import evaluation_tables, print_json, result_console
+
+SliceColumns = Annotated[
+    list[str] | None,
+    typer.Option("--slice", metavar="COLUMN", help="Figures for each value of this column; repeatable."),
+]
+ByLength = Annotated[bool, typer.Option("--by-length", help="Figures by length of the texts in tokens.")]
+ByLanguage = Annotated[bool, typer.Option("--by-language", help="Figures by detected language.")]
+Bias = Annotated[
+    bool, typer.Option("--bias", help="Bias AUCs for English words that speak of groups of people.")
+]
+BiasTerms = Annotated[
+    str | None,
+    typer.Option("--bias-terms", metavar="A,B,C", help="Bias AUCs for these words.", show_default=False),
+]
+BiasColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bias-column", metavar="COLUMN", help="Bias AUCs for rows with 0.5 or more here; repeatable."
+    ),
+]
+Disguises = Annotated[
+    bool,
+    typer.Option("--robustness", help="Figures for texts disguised by typos, leet, look-alikes and more."),
+]
 
 
 @with_file_flags
@@ -14,22 +49,43 @@ def command(
     source: Source,
     *,
     data: dict[str, Any],
+    slice_columns: SliceColumns = None,
+    by_length: ByLength = False,
+    by_language: ByLanguage = False,
+    bias: Bias = False,
+    bias_terms: BiasTerms = None,
+    bias_columns: BiasColumns = None,
+    disguises: Disguises = False,
+    resamples: Resamples = None,
     precision: PrecisionOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Score a model on a file it has not seen."""
+    """Score a model on a file it has not seen: every figure with its interval, and where it is good and where not."""
     from manylabel.config.load import load_data_settings
 
     options = load_data_settings(data)  # Before torch is imported, which takes seconds.
     from manylabel.inference.load import load_model
-    from manylabel.recipes.evaluate import evaluate_model
+    from manylabel.recipes.breakdown import Breakdown, evaluate_in_parts
     from manylabel.training.observers import ConsoleObserver, SilentObserver
 
+    terms = tuple(term.strip() for term in (bias_terms or "").split(",") if term.strip())
+    wanted = Breakdown(
+        slice_columns=tuple(slice_columns or ()),
+        by_length=by_length,
+        by_language=by_language,
+        bias_terms=terms if terms or bias else None,
+        bias_columns=tuple(bias_columns or ()),
+        disguises=disguises,
+    )
     observer = SilentObserver() if quiet or as_json else ConsoleObserver()
     loaded = load_model(model, precision=precision)
-    figures = evaluate_model(loaded, source, options=options, observer=observer).to_json()
+    settings = loaded.bundle.settings.evaluation
+    if resamples is not None:
+        settings = settings.model_copy(update={"resamples": resamples})
+    judged = evaluate_in_parts(loaded, source, wanted, options=options, settings=settings, observer=observer)
+    figures = judged.evaluation.to_json()
     if as_json:
         print_json(figures)
         return

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from manylabel.config.schema import DataSettings
     from manylabel.decisions.thresholds import Thresholds
     from manylabel.inference.load import LoadedModel
+    from manylabel.recipes.predict import PredictedFile
     from manylabel.values import Predictions
 
 Texts = Annotated[
@@ -76,9 +77,10 @@ def command(
 
     loaded = load_model(model, precision=precision)
     if input_ is not None and output is not None:
-        _predict_file(loaded, input_, output, options=options, keep_text=text, quiet=quiet)
+        written = _predict_file(loaded, input_, output, options=options, keep_text=text, quiet=quiet)
         if as_json:
-            print_json({"output": str(output)})
+            to_review = {} if written.to_review is None else {"rows_to_review": written.to_review}
+            print_json({"output": str(output), **to_review})
         return
     assert texts is not None
     _require_no_pairs(loaded)
@@ -112,7 +114,7 @@ def _require_no_pairs(loaded: LoadedModel) -> None:
 
 def _predict_file(
     loaded: LoadedModel, source: Path, target: Path, *, options: DataSettings, keep_text: bool, quiet: bool
-) -> None:
+) -> PredictedFile:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from manylabel.recipes.predict import predict_file
@@ -139,6 +141,9 @@ def _predict_file(
         were = "was" if written.truncated == 1 else "were"
         console.print(f"{counted(written.rows, 'row')} written to {target}; {counted(written.truncated, 'text')} "
                       f"{were} longer than the model reads and {were} cut")  # fmt: skip
+        if written.to_review is not None:
+            console.print(f"{counted(written.to_review, 'row')} with a label for a human to decide")
+    return written
 
 
 def _as_plain(predictions: Predictions, row: int) -> dict[str, Any]:
@@ -148,23 +153,34 @@ def _as_plain(predictions: Predictions, row: int) -> dict[str, Any]:
             zip(predictions.labels, map(float, predictions.probabilities_BL[row]), strict=True)
         ),
         "truncated": bool(predictions.truncated_B[row]),
+        **({} if predictions.uncertain_BL is None else {"review": list(predictions.needs_review(row))}),
     }
 
 
 def show_predictions(
     texts: list[str], predictions: Predictions, thresholds: Thresholds, *, quiet: bool
 ) -> None:
-    """One table a text, the likeliest label first."""
+    """One table a text, the likeliest label first; a model with zones has a column of what a human should decide."""
     console = result_console()
+    headings = ["  label", "probability", "threshold", "decided"]
+    if predictions.uncertain_BL is not None:
+        headings.append("review")
     for row, text in enumerate(texts):
         if not quiet:
             shown = text if len(text) <= WIDEST_TEXT else text[: WIDEST_TEXT - 3] + "..."
             console.print(f'"{printable(shown)}"')
+        to_review = predictions.needs_review(row)
         columns = zip(predictions.labels, predictions.probabilities_BL[row], thresholds.values_L, strict=True)
         lines = [
-            ("  " + name, number(value, 3), number(limit, 3), "yes" if value >= limit else "")
+            (
+                "  " + name,
+                number(value, 3),
+                number(limit, 3),
+                "yes" if value >= limit else "",
+                "human" if name in to_review else "",
+            )[: len(headings)]
             for name, value, limit in sorted(columns, key=lambda column: -column[1])
         ]
-        console.print(table(("  label", "probability", "threshold", "decided"), lines))
+        console.print(table(headings, lines))
         if predictions.truncated_B[row]:
             console.print("  note: the text is longer than the model reads; its end was cut")

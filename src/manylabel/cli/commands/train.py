@@ -24,7 +24,14 @@ from manylabel.recipes.launch import MAX_PROCESSES, Member, launch
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to save the model in.", show_default=False)]
 Validation = Annotated[
-    Path | None, typer.Option("--validation", help="File that chooses epoch and thresholds; else split off.")
+    Path | None, typer.Option("--validation", help="File that chooses the epoch; else split off.")
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        help="File that chooses calibration and thresholds; else the validation file, or split off.",
+    ),
 ]
 Test = Annotated[Path | None, typer.Option("--test", help="File for the final figures; else split off.")]
 Encoder = Annotated[
@@ -35,6 +42,15 @@ NumProcesses = Annotated[
     int,
     typer.Option(
         "--processes", min=1, max=MAX_PROCESSES, help="Processes on this machine that train together."
+    ),
+]
+Folds = Annotated[
+    int,
+    typer.Option(
+        "--folds",
+        min=0,
+        max=20,
+        help="For few rows: no rows are held out; this many further models score the rows they did not see.",
     ),
 ]
 Overwrite = Annotated[
@@ -54,8 +70,10 @@ def command(
     out: Out,
     data: dict[str, Any],
     validation: Validation = None,
+    calibration: Calibration = None,
     test: Test = None,
     encoder: Encoder = None,
+    folds: Folds = 0,
     overwrite: Overwrite = False,
     fresh: Fresh = False,
     processes: NumProcesses = 1,
@@ -70,16 +88,8 @@ def command(
     if processes > 1:
         command_line = ["-m", "manylabel", *_without_processes(context.obj)]
         raise typer.Exit(launch(command_line, num_processes=processes, debug=debug))
-    report = run_training(
-        source,
-        out=out,
-        settings=settings,
-        quiet=quiet,
-        validation=validation,
-        test=test,
-        overwrite=overwrite,
-        fresh=fresh,
-    )
+    job = {"validation": validation, "calibration": calibration, "test": test, "fresh": fresh, "folds": folds}
+    report = run_training(source, out=out, settings=settings, quiet=quiet, overwrite=overwrite, **job)
     if is_main() and as_json:
         print_json(report.evaluation or {})
     elif is_main() and not quiet:
@@ -107,10 +117,8 @@ def run_training(
     out: Path,
     settings: Any,  # noqa: ANN401 - RunSettings, imported late
     quiet: bool,
-    validation: Path | None = None,
-    test: Path | None = None,
     overwrite: bool = False,
-    fresh: bool = False,
+    **job: Any,  # noqa: ANN401 - further fields of Job, imported late
 ) -> Any:  # noqa: ANN401 - TrainReport, imported late
     """Train with a bar on the terminal and a log beside the model; Ctrl-C saves the state of the run and ends it."""
     check_target(out, overwrite)  # Before torch is imported, which takes seconds.
@@ -129,7 +137,7 @@ def run_training(
             told = told if member.is_main else (should_stop,)
         with Processes.from_environment() as processes:
             return train_model(
-                Job(source, out, validation, test, overwrite=overwrite, fresh=fresh),
+                Job(source, out, overwrite=overwrite, **job),
                 settings=settings,
                 observer=Observers(told),
                 should_stop=should_stop,

@@ -1,0 +1,249 @@
+"""`manylabel thresholds`: other thresholds for a stated goal, saved as a new version of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manylabel.cli.arguments import AsJson, Debug, Model, PrecisionOption, Quiet, with_file_flags
+from manylabel.cli.show import UNDEFINED, number, print_json, result_console, share, table
+from manylabel.errors import Finding, UsageError, counted
+from manylabel.terminal import Terminal, printable
+
+if TYPE_CHECKING:
+    from manylabel.decisions.abstain import ZoneGoal
+    from manylabel.recipes.thresholds import NewThresholds, Wish
+
+Calibration = Annotated[
+    Path,
+    typer.Option("--data", help="File with labels, not of the training, to choose on.", show_default=False),
+]
+AllGoal = Annotated[
+    str | None,
+    typer.Option(
+        "--goal",
+        help="f1, f0.5, f2, recall=0.95, precision=0.9, cost=5:1 (missed : false alarm), alerts=50 (of 10,000 rows), "
+        "one=micro or one=samples (one threshold for all labels). Without it, the labels named by --label alone "
+        "change; without those too, the model's decisions.goal holds.",
+        show_default=False,
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="NAME GOAL",
+        help="A goal for one label, for example --label threat recall=0.95; repeatable.",
+        show_default=False,
+    ),
+]
+OwnGoals = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="GOAL", hidden=True, help="The goals of --label, in their order."),
+]
+Guarantee = Annotated[
+    bool,
+    typer.Option(
+        "--guarantee",
+        help="recall=R and precision=P are to hold on new rows: conformal risk control, Learn then Test.",
+    ),
+]
+Confidence = Annotated[
+    float, typer.Option("--confidence", min=0.5, max=0.9999, help="Of the intervals and of --guarantee.")
+]
+Abstain = Annotated[
+    str | None,
+    typer.Option(
+        "--abstain",
+        help="Zones of probabilities that go to a human: precision=0.9,misses=0.05 (outside the zones), workload=0.1 "
+        "(share of the rows), or none. Without it the zones of the model stay.",
+        show_default=False,
+    ),
+]
+NoAbstain = Annotated[
+    bool, typer.Option("--no-abstain", help="Remove the zones; the same as --abstain none.")
+]
+NewFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="New folder; by default the next free of MODEL-2, MODEL-3.", show_default=False
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change; save nothing.")]
+
+
+@with_file_flags
+def command(
+    model: Model,
+    own_goals: OwnGoals = None,
+    *,
+    data: dict[str, Any],
+    source: Calibration,
+    goal: AllGoal = None,
+    label: Names = None,
+    guarantee: Guarantee = False,
+    confidence: Confidence = 0.95,
+    abstain: Abstain = None,
+    no_abstain: NoAbstain = False,
+    out: NewFolder = None,
+    dry_run: DryRun = False,
+    precision: PrecisionOption = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Choose thresholds for a goal, show what they do, and save a new version of the model beside the old one."""
+    from manylabel.config.load import load_data_settings
+
+    model, own_goals = _model_and_goals(model, own_goals or [])
+    per_label = _pairs(label or [], own_goals)
+    options = load_data_settings(data)
+    zones = _zone_goal(abstain, no_abstain)
+    wish = _wish(goal, per_label, guarantee=guarantee, confidence=confidence, zones=zones)
+    from manylabel.inference.load import load_model
+    from manylabel.recipes.thresholds import find_thresholds, save_version, version_target
+    from manylabel.training.observers import ConsoleObserver, SilentObserver
+
+    observer = SilentObserver() if quiet or as_json else ConsoleObserver()
+    loaded = load_model(model, precision=precision)
+    target = None if dry_run else version_target(model, loaded.bundle, out)
+    new = find_thresholds(loaded, source, wish, options=options, observer=observer)
+    if target is not None:
+        save_version(loaded.bundle, new, target)
+    if as_json:
+        print_json({**new.to_json(), "out": None if target is None else str(target)})
+        return
+    _show(new)
+    if not quiet:
+        saved = "nothing was saved (--dry-run)" if target is None else f"saved as {target}"
+        result_console().print(f"\n{saved}; {model} is as it was")
+
+
+def _model_and_goals(model: Path, goals: list[str]) -> tuple[Path, list[str]]:
+    """The folder among the words without an option: `--label threat recall=0.95` may stand before the model."""
+    words = [str(model), *goals]
+    place = next((index for index, word in enumerate(words) if Path(word).is_dir()), 0)
+    return Path(words[place]), words[:place] + words[place + 1 :]
+
+
+def _pairs(names: list[str], goals: list[str]) -> dict[str, str]:
+    """Each label with its goal; the command line hands over names and goals in two lists."""
+    twice = [name for name in names if names.count(name) > 1]
+    if len(names) == len(goals) and not twice:
+        return dict(zip(names, goals, strict=True))
+    found = (
+        f'the label "{twice[0]}" is named twice'
+        if twice
+        else f"{counted(len(names), 'label')} and {counted(len(goals), 'goal')}"
+    )
+    raise UsageError(
+        Finding("U280", "--label", found, "a name and a goal, each label once",
+                "write for example --label threat recall=0.95")
+    )  # fmt: skip
+
+
+def _zone_goal(text: str | None, none: bool) -> ZoneGoal | None:
+    """What the zones are to aim at; None for those of the model."""
+    from manylabel.decisions.abstain import ZoneGoal
+
+    asked = None if text is None else ZoneGoal.parse(text)
+    if asked is not None and none and not asked.is_none:
+        raise UsageError(
+            Finding(
+                "U283", "--no-abstain", f"together with --abstain {asked}", "one of the two", "leave out one"
+            )
+        )
+    return ZoneGoal() if none else asked
+
+
+def _wish(
+    goal: str | None,
+    per_label: Mapping[str, str],
+    *,
+    guarantee: bool,
+    confidence: float,
+    zones: ZoneGoal | None,
+) -> Wish:
+    """The goals, read before torch is imported, which takes seconds."""
+    from manylabel.decisions.goals import Goal
+
+    parsed = None if goal is None else Goal.parse(goal)
+    own = {name: Goal.parse(text) for name, text in per_label.items()}
+    from manylabel.recipes.thresholds import Wish
+
+    return Wish(parsed, own, guarantee=guarantee, confidence=confidence, abstain=zones)
+
+
+def _show(new: NewThresholds) -> None:
+    figures: dict[str, Any] = new.to_json()
+    console = result_console()
+    rows = []
+    for name, label in figures["labels"].items():
+        rows += [_line(name, "old", label["before"]), _line("", "new", label["after"])]
+    console.print(table(("label", "", "threshold", "precision", "recall", "alerts/10,000"), rows))
+    console.print("")
+    for name, label in figures["labels"].items():
+        said = [
+            *([f"goal {label['goal']}"] if label["goal"] else []),
+            *([f"not judged: {label['reason']}"] if label["reason"] else []),
+            *([label["note"]] if label["note"] else []),
+        ]
+        console.print(f"{printable(name)}: {'; '.join(said)}")
+    if figures["kept"]:
+        console.print(f"{counted(len(figures['kept']), 'label')} kept as they were")
+    if figures["zones"]:
+        _show_zones(figures["zones"], console)
+    console.print(
+        f"\n{counted(figures['rows'], 'row')}; intervals of {100 * figures['confidence']:g} %, "
+        f"exact for a fixed threshold. Note: {figures['chosen_on']}"
+    )
+
+
+def _show_zones(zones: Mapping[str, Any], console: Terminal) -> None:
+    """The zone of each label, what is to be said of it, and the rows with any label in its zone."""
+    if zones["change"] == "removed":
+        console.print("\nThe zones for a human were removed.")
+        return
+    goal = f" for {zones['goal']}" if zones["goal"] else ""
+    kept = zones["change"] == "kept"
+    console.print(f"\nZones for a human{goal}{', kept as they were' if kept else ''}:")
+    rows = [
+        (name, number(zone["low"]), _end(zone["high"]), f"{zone['rows']:,}")
+        for name, zone in zones["labels"].items()
+    ]
+    console.print(table(("label", "from", "to below", "rows in it"), rows))
+    for name, zone in zones["labels"].items():
+        if said := f"not judged: {zone['reason']}" if zone["reason"] else zone["note"]:
+            console.print(f"{printable(name)}: {said}")
+    work = zones["workload"]
+    interval = " to ".join(map(share, work["interval"] or ()))
+    console.print(
+        f"{work['sent']:,} of {counted(work['rows'], 'row')} go to a human: {share(work['share'])}"
+        + (f" [{interval}]" if interval else "")
+    )
+
+
+def _end(high: float) -> str:
+    """The upper end of a zone; one above 1 leaves nothing to be decided without a human."""
+    return "above 1" if high > 1.0 else number(high)
+
+
+def _line(name: str, which: str, at: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        name,
+        which,
+        number(at["threshold"]),
+        _with_interval(at["precision"], at["precision_interval"], "{:.3f}"),
+        _with_interval(at["recall"], at["recall_interval"], "{:.3f}"),
+        _with_interval(at["alerts_per_10000"], at["alerts_per_10000_interval"], "{:,.0f}"),
+    )
+
+
+def _with_interval(value: float | None, interval: list[float] | None, form: str) -> str:
+    if value is None or interval is None:
+        return UNDEFINED
+    low, high = (form.format(end) for end in interval)
+    return f"{form.format(value)} [{low}, {high}]"

@@ -1,0 +1,50 @@
+"""The words of a text as sets that are compared. Called by `duplicates` and `sketches`, which look for near copies.
+
+A word counts as often as it occurs: the second "no" of a text is another member of its set than the first. So the
+Jaccard similarity is that of bags of words, and a set similarity serves for it (Broder 1997 counts shingles so). Order
+does not matter. One changed word of n costs at most two members, where it would cost six word triples.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import zlib
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+
+MIN_WORDS = 6
+"""Shorter texts have too few words for a similarity to mean anything; they are compared exactly only."""
+MAX_WORDS = 2000
+"""Words of a text that are compared; bounds the work for texts of megabytes."""
+
+CountedWords = npt.NDArray[np.uint32]
+
+
+def normalized(text: str) -> str:
+    """`text` in NFKC, case folded, with single spaces; the key of exact duplicates."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def counted_words(text: str) -> CountedWords:
+    """Sorted different CRC-32 values of the counted words of a normalised text; none for a short text.
+
+    A counted word is how often it came before, a space and the word: "no no yes" becomes "0 no", "1 no", "0 yes".
+    """
+    words = normalized(text).split(" ")[:MAX_WORDS]
+    if len(words) < MIN_WORDS:
+        return np.zeros(0, dtype=np.uint32)
+    before: Counter[str] = Counter()
+    hashes = set()
+    for word in words:
+        hashes.add(zlib.crc32(f"{before[word]} {word}".encode("utf-8", "surrogatepass")))
+        before[word] += 1
+    return np.sort(np.fromiter(hashes, dtype=np.uint32, count=len(hashes)))
+
+
+def jaccard(first: CountedWords, second: CountedWords) -> float:
+    """Size of the intersection over size of the union of two sorted sets; 0 when both are empty."""
+    common = len(np.intersect1d(first, second, assume_unique=True))
+    union = len(first) + len(second) - common
+    return common / union if union else 0.0

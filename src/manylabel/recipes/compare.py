@@ -1,0 +1,134 @@
+"""Two models on the same rows, and the baseline beside them; called by `manylabel compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from manylabel.config.schema import DataSettings, EvaluationSettings
+from manylabel.decisions.calibration import Calibration
+from manylabel.decisions.thresholds import Thresholds
+from manylabel.errors import Finding, UsageError, counted
+from manylabel.evaluation.paired import Comparison, compare_judged
+from manylabel.inference.load import LoadedModel
+from manylabel.recipes.corpora import Source, all_texts
+from manylabel.recipes.evaluate import load_rows
+from manylabel.recipes.scoring import Scored, score_rows, seen_rows
+from manylabel.training.observers import Observer
+from manylabel.values import LabelSet
+
+BASELINE = "the TF-IDF baseline"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelComparison:
+    """Model B against model A, and both against the linear baseline trained beside B, on the same rows.
+
+    `seen` counts, for each model, the rows that made it: figures on these favour that model.
+    """
+
+    a: Scored
+    b: Scored
+    models: Comparison
+    a_against_baseline: Comparison
+    b_against_baseline: Comparison
+    seen: dict[str, int]
+    not_compared: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a difference is the second minus the first named."""
+        return {
+            "rows": len(self.a),
+            "rows_seen_in_training": self.seen,
+            "labels_not_compared": list(self.not_compared),
+            **_told(self.models, "model A", "model B"),
+            "a_against_baseline": _told(self.a_against_baseline, BASELINE, "model A"),
+            "b_against_baseline": _told(self.b_against_baseline, BASELINE, "model B"),
+        }
+
+
+def _told(comparison: Comparison, first: str, second: str) -> dict[str, Any]:
+    return comparison.to_json(first, second)
+
+
+def compare_models(
+    first: LoadedModel,
+    second: LoadedModel,
+    source: Source,
+    *,
+    options: DataSettings,
+    observer: Observer,
+    settings: EvaluationSettings | None = None,
+) -> ModelComparison:
+    """Score both models on the labels they share and compare them by paired resamples and permutations.
+
+    Raises UsageError when the models share no label, DataError with all problems of the file at once.
+    """
+    settings = settings or second.bundle.settings.evaluation
+    names = tuple(name for name in first.bundle.labels if name in second.bundle.labels)
+    others = sorted({*first.bundle.labels, *second.bundle.labels} - {*names})
+    if not names:
+        raise UsageError(
+            Finding("U240", "compare", "the two models share no label", "models with labels of the same names",
+                    "compare models that were trained for the same labels")
+        )  # fmt: skip
+    if others:
+        observer.stage(
+            f"note: compared on {counted(len(names), 'label')}; not in both models: {', '.join(others)}"
+        )
+    scored, seen = {}, {}
+    for name, model in (("a", first), ("b", second)):
+        # Each model reads the file as it was trained; the labels of one may be a part of the other's.
+        corpus = load_rows(model, source, options=options, observer=observer)
+        seen[name] = int(seen_rows(model.bundle, all_texts(corpus)).seen_N.sum())
+        observer.stage(f"Scoring {counted(len(corpus), 'row')} with model {name.upper()}"
+                       + (f" ({seen[name]:,} of them made it)" if seen[name] else ""))  # fmt: skip
+        scored[name] = with_labels(score_rows(model.predictor, model.bundle.baseline, corpus), names)
+    a, b = scored["a"], scored["b"]
+    if len(a) != len(b) or not np.array_equal(a.corpus.targets_NL, b.corpus.targets_NL):
+        raise UsageError(
+            Finding("U241", "compare", "the two models read other rows or labels from this file", "the same of both",
+                    "name the columns: --text-column, --label-columns or --labels-column")
+        )  # fmt: skip
+    observer.stage(f"Comparing by {settings.resamples:,} resamples and permutations")
+    baseline = b.judged_baseline(settings)
+    pairs = (
+        (a.judged(settings), b.judged(settings)),
+        (baseline, a.judged(settings)),
+        (baseline, b.judged(settings)),
+    )
+    models, of_a, of_b = (
+        compare_judged(one, other, groups_N=b.groups, settings=settings) for one, other in pairs
+    )
+    return ModelComparison(a, b, models, of_a, of_b, seen, tuple(others))
+
+
+def with_labels(scored: Scored, names: Sequence[str]) -> Scored:
+    """The same rows with these labels only, in this order."""
+    place = {name: column for column, name in enumerate(scored.thresholds.labels)}
+    columns = [place[name] for name in names]
+    corpus = scored.corpus
+    return replace(
+        scored,
+        corpus=replace(corpus, labels=LabelSet(tuple(names)), targets_NL=corpus.targets_NL[:, columns]),
+        logits_NL=scored.logits_NL[:, columns],
+        probabilities_NL=scored.probabilities_NL[:, columns],
+        of_baseline_NL=scored.of_baseline_NL[:, columns],
+        calibration=Calibration(tuple(names), tuple(scored.calibration.maps[column] for column in columns)),
+        thresholds=_of(scored.thresholds, columns),
+        baseline_thresholds=_of(scored.baseline_thresholds, columns),
+        decisions_NL=scored.decisions_NL[:, columns],
+        baseline_decisions_NL=scored.baseline_decisions_NL[:, columns],
+    )
+
+
+def _of(thresholds: Thresholds, columns: Sequence[int]) -> Thresholds:
+    return Thresholds(
+        tuple(thresholds.labels[column] for column in columns),
+        thresholds.values_L[list(columns)],
+        thresholds.judged_L[list(columns)],
+        tuple(thresholds.reasons[column] for column in columns),
+    )

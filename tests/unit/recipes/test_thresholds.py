@@ -1,0 +1,303 @@
+"""New thresholds of a saved model: what they aim at, what is shown and what is saved."""
+
+import csv
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from manylabel.bundle import files
+from manylabel.bundle.load import load_bundle
+from manylabel.cli.main import main
+from manylabel.config.schema import DataSettings
+from manylabel.decisions.goals import Goal, fit_goal
+from manylabel.decisions.risk import control_misses
+from manylabel.errors import ConfigError, UsageError
+from manylabel.inference.load import load_model
+from manylabel.recipes.evaluate import evaluate_model
+from manylabel.recipes.thresholds import (
+    GOAL_FITTED,
+    Wish,
+    find_thresholds,
+    save_version,
+    version_target,
+)
+
+LABELS = ("refund", "delivery", "praise")
+CUES = {
+    "refund": ("refund", "money", "charged", "paid"),
+    "delivery": ("delivery", "parcel", "courier", "late"),
+    "praise": ("thanks", "great", "love", "happy"),
+}
+WORDS = (
+    "the",
+    "you",
+    "we",
+    "our",
+    "is",
+    "was",
+    "order",
+    "today",
+    "week",
+    "after",
+    "again",
+    "all",
+    "for",
+    "from",
+)
+
+
+class Told:
+    """An observer that keeps what it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def stage(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model):
+    return load_model(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def fresh_rows(tmp_path_factory):
+    """150 e-mails of the same kind that the model has not seen."""
+    choose = random.Random(31)
+    path = tmp_path_factory.mktemp("fresh") / "fresh.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", *LABELS])
+        for row in range(150):
+            carried = [label for label in LABELS if choose.random() < 0.4]
+            words = [*choose.choices(WORDS, k=12), f"n{row}x"]
+            for label in carried:
+                words[choose.randrange(12)] = choose.choice(CUES[label])
+            writer.writerow([" ".join(words), *(int(label in carried) for label in LABELS)])
+    return path
+
+
+def find(loaded, rows, wish, told=None):
+    return find_thresholds(loaded, rows, wish, options=DataSettings(), observer=told or Told())
+
+
+def scored(loaded, path):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    targets_NL = np.array([[int(row[label]) for label in LABELS] for row in rows], dtype=np.int8)
+    return targets_NL, loaded.predictor.predict([row["text"] for row in rows]).probabilities_BL
+
+
+def test_thresholds_are_those_of_the_goal_on_the_models_probabilities(loaded, fresh_rows):
+    targets_NL, probabilities_NL = scored(loaded, fresh_rows)
+    new = find(loaded, fresh_rows, Wish(Goal.parse("recall=0.9")))
+    expected = fit_goal(targets_NL, probabilities_NL, LABELS, Goal.parse("recall=0.9"))
+    assert new.thresholds.values_L.tolist() == expected.values_L.tolist()
+    assert new.thresholds.goals == ("recall=0.9",) * 3
+    assert new.changed == LABELS
+    baseline_NL = loaded.bundle.baseline.model.probabilities(list(new.corpus.texts))
+    beside = fit_goal(targets_NL, baseline_NL, LABELS, Goal.parse("recall=0.9"))
+    assert new.baseline.thresholds.values_L.tolist() == beside.values_L.tolist()
+
+
+def test_without_a_goal_the_models_own_holds(loaded, fresh_rows):
+    assert find(loaded, fresh_rows, Wish()).thresholds.goals == ("f1",) * 3
+
+
+def test_only_the_named_label_changes(loaded, fresh_rows):
+    new = find(loaded, fresh_rows, Wish(per_label={"delivery": Goal.parse("recall=1")}))
+    old = loaded.bundle.thresholds
+    assert new.changed == ("delivery",)
+    assert new.thresholds.values_L[[0, 2]].tolist() == old.values_L[[0, 2]].tolist()
+    assert new.thresholds.goals[1] == "recall=1"
+    assert new.after["delivery"].hits == new.after["delivery"].positives
+    assert new.to_json()["kept"] == ["refund", "praise"]
+    with pytest.raises(ConfigError, match='no label "threat"'):
+        find(loaded, fresh_rows, Wish(per_label={"threat": Goal.parse("recall=1")}))
+
+
+def test_what_the_thresholds_do_is_counted_before_and_after(loaded, fresh_rows):
+    targets_NL, probabilities_NL = scored(loaded, fresh_rows)
+    new = find(loaded, fresh_rows, Wish(Goal.parse("alerts=1000"), confidence=0.9))
+    content = json.loads(json.dumps(new.to_json(), allow_nan=False))
+    for column, name in enumerate(LABELS):
+        for when, thresholds in (("before", loaded.bundle.thresholds), ("after", new.thresholds)):
+            decided = probabilities_NL[:, column] >= thresholds.values_L[column]
+            hits = decided & (targets_NL[:, column] == 1)
+            at = content["labels"][name][when]
+            assert at["recall"] == hits.sum() / (targets_NL[:, column] == 1).sum()
+            assert at["alerts_per_10000"] == pytest.approx(10000 * decided.mean())
+            if decided.any():
+                assert at["precision"] == hits.sum() / decided.sum()
+                low, high = at["precision_interval"]
+                assert low <= at["precision"] <= high
+            low, high = at["alerts_per_10000_interval"]
+            assert low <= at["alerts_per_10000"] <= high
+        assert content["labels"][name]["after"]["alerts_per_10000"] <= 1000
+    assert "better than on new rows" in content["chosen_on"]
+
+
+def test_a_guarantee_is_given_or_refused_label_by_label(loaded, fresh_rows):
+    targets_NL, probabilities_NL = scored(loaded, fresh_rows)
+    goals = {"refund": Goal.parse("recall=0.9"), "praise": Goal.parse("recall=0.999")}
+    new = find(loaded, fresh_rows, Wish(per_label=goals, guarantee=True))
+    expected = control_misses(targets_NL[:, 0], probabilities_NL[:, 0], alpha=0.1)
+    assert new.thresholds.values_L[0] == expected.threshold
+    assert new.guaranteed == {"refund"}
+    assert new.thresholds.notes[0] == (
+        "guaranteed: a new positive row is missed with probability at most 0.1"
+    )
+    positives = int((targets_NL[:, 2] == 1).sum())
+    assert new.thresholds.notes[2] == (
+        f"not guaranteed: {positives} positive rows, at least 999 needed for 0.001"
+    )
+    plain = fit_goal(targets_NL, probabilities_NL, LABELS, Goal.parse("recall=0.999"))
+    assert new.thresholds.values_L[2] == plain.values_L[2]
+
+
+def test_precision_is_certified_with_the_confidence_that_was_asked_for(loaded, fresh_rows):
+    low = find(loaded, fresh_rows, Wish(Goal.parse("precision=0.3"), guarantee=True, confidence=0.9))
+    high = find(loaded, fresh_rows, Wish(Goal.parse("precision=0.99"), guarantee=True))
+    for column, name in enumerate(LABELS):
+        if name in low.guaranteed:
+            assert low.thresholds.notes[column] == ("guaranteed: precision at least 0.3 with confidence 0.9")
+    assert low.guaranteed
+    assert not high.guaranteed
+    assert all("not guaranteed: " in note for note in high.thresholds.notes)
+
+
+@pytest.mark.parametrize("goal", [None, "f1", "recall=1", "cost=5:1", "one=micro"])
+def test_what_no_theorem_is_about_cannot_be_guaranteed(loaded, fresh_rows, goal):
+    with pytest.raises(UsageError, match="guarantee"):
+        find(loaded, fresh_rows, Wish(goal and Goal.parse(goal), guarantee=True))
+
+
+def test_seen_rows_are_told_and_left_out_for_a_guarantee(loaded, tiny_mails):
+    told = Told()
+    new = find(loaded, tiny_mails, Wish(Goal.parse("f1")), told)
+    assert new.left_out == 0
+    assert sum(new.seen.values()) >= 100
+    assert any("warning: " in line and "made the model" in line for line in told.lines)
+    guaranteed = find(loaded, tiny_mails, Wish(Goal.parse("recall=0.9"), guarantee=True), told)
+    assert guaranteed.left_out == sum(new.seen.values())
+    assert len(guaranteed.corpus) == 120 - guaranteed.left_out
+    assert "left out, since a guarantee needs new rows" in told.lines[-2]
+
+
+@pytest.fixture(scope="module")
+def version(loaded, tiny_model, fresh_rows, tmp_path_factory):
+    """The folder of a version with recall=0.9, and what was found."""
+    new = find(loaded, fresh_rows, Wish(Goal.parse("recall=0.9")))
+    target = tmp_path_factory.mktemp("versions") / "model-2"
+    save_version(loaded.bundle, new, target)
+    return target, new
+
+
+def test_a_version_is_the_same_model_with_other_thresholds(loaded, tiny_model, version, fresh_rows):
+    target, new = version
+    again = load_model(target)
+    assert again.probe_difference <= 1e-6
+    assert again.bundle.thresholds.values_L.tobytes() == new.thresholds.values_L.tobytes()
+    assert again.bundle.thresholds.goals == ("recall=0.9",) * 3
+    assert (target / files.WEIGHTS).read_bytes() == (tiny_model / files.WEIGHTS).read_bytes()
+    # Figures of the old thresholds would be a lie in the card.
+    assert again.bundle.evaluation is None
+    facts = again.bundle.provenance.training
+    assert facts[GOAL_FITTED] == "recall=0.9"
+    assert facts["thresholds rows"] == 150
+    assert len(facts["thresholds rows sha256"]) == 64
+    assert facts["steps"] == loaded.bundle.provenance.training["steps"]
+
+
+def test_an_evaluation_of_the_version_knows_which_rows_chose_its_thresholds(loaded, version, fresh_rows):
+    target, _ = version
+    options = {"options": DataSettings(), "observer": Told()}
+    assert evaluate_model(loaded, fresh_rows, **options).to_json()["rows_seen_in_training"] == 0
+    figures = evaluate_model(load_model(target), fresh_rows, **options).to_json()
+    assert figures["rows_seen_in_training"] == 150
+    assert figures["roles"]["calibration"] == 150
+    assert load_bundle(target).seen_sketches.shape[1] == 128
+
+
+def test_versions_are_numbered_and_nothing_is_replaced(loaded, version, tmp_path):
+    model = tmp_path / "bert-3"
+    model.mkdir()
+    assert version_target(model, loaded.bundle, None) == tmp_path / "bert-3-2"
+    (tmp_path / "bert-3-2").mkdir()
+    fitted = load_bundle(version[0])
+    assert version_target(tmp_path / "bert-3-2", fitted, None) == tmp_path / "bert-3-3"
+    for wrong in (model, model / "inside"):
+        with pytest.raises(UsageError, match="own folder"):
+            version_target(model, loaded.bundle, wrong)
+    with pytest.raises(UsageError, match="exists already"):
+        version_target(model, loaded.bundle, tmp_path / "bert-3-2")
+
+
+def test_a_model_of_before_there_were_sketches_gets_none(loaded, fresh_rows, tmp_path):
+    older = replace(loaded, bundle=replace(loaded.bundle, seen_sketches=None, seen_parts={}))
+    new = find(older, fresh_rows, Wish(Goal.parse("f1")))
+    save_version(older.bundle, new, tmp_path / "older-2")
+    again = load_bundle(tmp_path / "older-2")
+    assert again.seen_sketches is None
+    assert set(again.seen_parts) == {"calibration"}
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["thresholds", *map(str, arguments)])
+    return ended.value.code
+
+
+def test_the_command_shows_and_saves(loaded, tiny_model, fresh_rows, tmp_path, capsys):
+    out = tmp_path / "new"
+    code = run(
+        tiny_model, "--data", fresh_rows, "--label", "refund", "recall=0.9", "--label", "praise",
+        "precision=0.5", "--out", out, "--quiet",
+    )  # fmt: skip
+    shown = capsys.readouterr().out
+    assert code == 0, shown
+    words = " ".join(shown.split())
+    for piece in ("refund: goal recall=0.9", "praise: goal precision=0.5", "1 label kept as they were"):
+        assert piece in words
+    assert "old" in words
+    assert "better than on new rows" in words
+    assert load_bundle(out).thresholds.goals == (
+        "recall=0.9",
+        loaded.bundle.thresholds.goals[1],
+        "precision=0.5",
+    )
+
+
+def test_the_label_may_stand_before_the_model_and_a_dry_run_saves_nothing(
+    tiny_model, fresh_rows, tmp_path, capsys
+):
+    before = sorted(tiny_model.parent.iterdir())
+    code = run("--label", "refund", "recall=0.9", tiny_model, "--data", fresh_rows, "--dry-run", "--json")
+    content = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert content["out"] is None
+    assert list(content["labels"]) == ["refund"]
+    assert content["labels"]["refund"]["after"]["recall"] >= 0.9
+    assert sorted(tiny_model.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label", "refund"], "1 label and 0 goals"),
+        (["--label", "a", "f1", "--label", "a", "f2"], "named twice"),
+        (["--goal", "recall=95"], "at most 1"),
+        (["f1"], "0 labels and 1 goal"),
+        (["--goal", "f1", "--guarantee"], "cannot be guaranteed"),
+        (["--label", "threat", "f1"], "no label"),
+    ],
+)
+def test_wrong_usage_is_said_and_saves_nothing(tiny_model, fresh_rows, tmp_path, capsys, arguments, message):
+    out = tmp_path / "new"
+    assert run(tiny_model, "--data", fresh_rows, "--out", out, *arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
