@@ -67,6 +67,6 @@ def test_settings_need_no_numeric_library():
     assert imported_after("import manylabel.config.load").isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("package", ["data", "text", "decisions", "evaluation"])
+@pytest.mark.parametrize("package", ["data", "text", "decisions", "evaluation", "report"])
 def test_works_without_torch(package):
     assert imported_after(IMPORT_ALL.format(package=package)).isdisjoint({"torch", "transformers"})

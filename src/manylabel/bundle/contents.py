@@ -39,7 +39,8 @@ class Bundle:
     of `data.sketches`, do the same for near copies; None in a model saved before there were any. `seen_parts` divides
     them: `identical` are fingerprints of all these texts as they are, before normalisation, `validation` and
     `calibration` normalised ones of the rows that chose something. Without `calibration` a probability is the logistic
-    function of its logit. `zones` says what to send to a human; None where nothing is.
+    function of its logit. `zones` says what to send to a human; None where nothing is. `report` is the HTML page of the
+    figures.
     """
 
     classifier: Classifier
@@ -57,6 +58,7 @@ class Bundle:
     calibration: Calibration | None = None
     zones: Zones | None = None
     seen_parts: Mapping[str, npt.NDArray[np.uint64]] = field(default_factory=dict)
+    report: str | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

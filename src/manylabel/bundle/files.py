@@ -27,6 +27,7 @@ PROBES = "probes.json"
 EVALUATION = "evaluation.json"
 SETTINGS = "settings.yaml"
 CARD = "README.md"
+REPORT = "report.html"
 MANIFEST = "manifest.json"
 
 MANIFEST_KEYS = {"checksum", "files", "format_version", "labels"}

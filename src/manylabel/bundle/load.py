@@ -37,7 +37,7 @@ def load_bundle(folder: Path) -> Bundle:
     thresholds = Thresholds.from_json(decisions["thresholds"])
     _check_labels(folder, manifest, config, thresholds)
     settings = load_settings(folder / files.SETTINGS, ())
-    evaluation = folder / files.EVALUATION
+    evaluation, report = folder / files.EVALUATION, folder / files.REPORT
     seen = load_arrays(folder / files.SEEN_TEXTS)
     return Bundle(
         classifier=load_classifier(
@@ -50,7 +50,7 @@ def load_bundle(folder: Path) -> Bundle:
         settings=settings,
         provenance=manifest.provenance,
         seen_texts=seen["fingerprints"],
-        seen_sketches=seen.get("sketches"),
+        seen_sketches=seen.get("word_sketches"),  # Before format 2 they were of word triples: of no use now.
         seen_parts={name[5:]: array for name, array in sorted(seen.items()) if name.startswith("part.")},
         calibration=_calibration(folder, manifest, decisions),
         zones=_zones(folder, manifest, decisions),
@@ -59,6 +59,7 @@ def load_bundle(folder: Path) -> Bundle:
             Thresholds.from_json(decisions["baseline_thresholds"]),
         ),
         evaluation=_read_json(evaluation) if evaluation.is_file() else None,
+        report=report.read_text(encoding="utf-8") if report.is_file() else None,
         probes=Probes.from_json(_read_json(folder / files.PROBES)),
     )
 

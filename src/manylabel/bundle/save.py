@@ -88,12 +88,14 @@ def _write_decisions(bundle: Bundle, folder: Path) -> None:
     save_arrays(dict(sorted(bundle.baseline.model.to_arrays().items())), folder / files.BASELINE)
     seen: dict[str, npt.NDArray[np.unsignedinteger]] = {"fingerprints": bundle.seen_texts}
     if bundle.seen_sketches is not None:
-        seen["sketches"] = bundle.seen_sketches
+        seen["word_sketches"] = bundle.seen_sketches
     seen |= {f"part.{name}": fingerprints for name, fingerprints in sorted(bundle.seen_parts.items())}
     save_arrays(seen, folder / files.SEEN_TEXTS)
     _write_json(folder / files.PROBES, bundle.probes.to_json())
     if bundle.evaluation is not None:
         _write_json(folder / files.EVALUATION, dict(bundle.evaluation))
+    if bundle.report is not None:
+        (folder / files.REPORT).write_text(bundle.report, encoding="utf-8")
     (folder / files.SETTINGS).write_text(dump_settings(bundle.settings), encoding="utf-8")
     (folder / files.CARD).write_text(model_card(bundle), encoding="utf-8")
 

@@ -62,7 +62,7 @@ class SplitSettings(Settings):
     test_fraction: float = Field(default=0.15, ge=0.0, lt=0.9)
     """Share of the rows kept for the final figures, when no test file is given."""
     near_duplicate_similarity: float = Field(default=0.65, gt=0.0, le=1.0)
-    """Jaccard similarity of counted words, in any order, from which two texts count as near duplicates; 1: copies only."""
+    """Jaccard similarity of counted words, in any order, from which texts count as near duplicates; 1: copies only."""
     leaks: Literal["tell", "drop"] = "tell"
     """What becomes of training rows that are copies, exact or near, of rows in a separate file: told, or left out."""
     seed: int = Field(default=1, ge=0, lt=2**31)

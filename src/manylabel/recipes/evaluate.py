@@ -97,7 +97,7 @@ def judge_model(
     bundle, texts = model.bundle, all_texts(corpus)
     seen = seen_rows(bundle, texts)
     _tell_seen(seen, observer)
-    roles = rows_by_role(bundle, texts)
+    roles = rows_by_role(bundle.seen_texts, bundle.seen_parts, texts)
     if (chosen := _chosen_on(roles)) is not None:
         observer.stage("  warning: " + chosen)
     observer.stage(f"Evaluating {counted(len(corpus), 'row')}")

@@ -83,6 +83,17 @@ def write_report(
     judged: Judged, bundle: Bundle, page: Page, *, settings: EvaluationSettings, seconds: float | None = None
 ) -> WrittenReport:
     """Write the report of rows that were judged already; `seconds` is how long that took."""
+    inputs = report_inputs(judged, bundle, page, settings=settings, seconds=seconds)
+    verdict = judge(inputs)
+    num_bytes = write_page(render_report(inputs), page.out, overwrite=page.overwrite)
+    reasons = tuple(check.sentence for check in verdict.reasons)
+    return WrittenReport(page.out, num_bytes, verdict.outcome, reasons)
+
+
+def report_inputs(
+    judged: Judged, bundle: Bundle, page: Page, *, settings: EvaluationSettings, seconds: float | None = None
+) -> ReportInputs:
+    """What the report of rows that were judged already is made from."""
     scored = judged.scored
     evaluated = {
         "source": scored.corpus.source,
@@ -94,7 +105,7 @@ def write_report(
         "seed": settings.seed,
         **({} if seconds is None else {"duration": f"{seconds:.1f} s"}),
     }
-    inputs = _inputs(
+    return _inputs(
         scored,
         judged.evaluation.to_json(),
         title=page.title,
@@ -103,10 +114,6 @@ def write_report(
         provenance={**_facts(bundle, page.facts), "Evaluation": {**evaluated, **_machine()}},
         texts=tuple(all_texts(scored.corpus)) if page.texts else None,
     )
-    verdict = judge(inputs)
-    num_bytes = write_page(render_report(inputs), page.out, overwrite=page.overwrite)
-    reasons = tuple(check.sentence for check in verdict.reasons)
-    return WrittenReport(page.out, num_bytes, verdict.outcome, reasons)
 
 
 def write_comparison(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,15 +114,20 @@ def seen_rows(bundle: Bundle, texts: Sequence[str]) -> LeakAudit:
     return LeakAudit(exact_N, near_N, identical_N & exact_N)
 
 
-def rows_by_role(bundle: Bundle, texts: Sequence[str]) -> dict[str, int]:
-    """How many of the texts were rows of each role that decides something: training, validation, calibration."""
+def rows_by_role(
+    seen_texts: npt.NDArray[np.uint64], seen_parts: Mapping[str, npt.NDArray[np.uint64]], texts: Sequence[str]
+) -> dict[str, int]:
+    """How many of the texts were rows of each role that decides something: training, validation, calibration.
+
+    The first two are those of a `Bundle`.
+    """
     prints_N = text_fingerprints(texts)
     chose = {
-        role: np.isin(prints_N, bundle.seen_parts[role])
+        role: np.isin(prints_N, seen_parts[role])
         for role in ("validation", "calibration")
-        if role in bundle.seen_parts
+        if role in seen_parts
     }
-    train_N = np.isin(prints_N, bundle.seen_texts)
+    train_N = np.isin(prints_N, seen_texts)
     for chosen_N in chose.values():
         train_N &= ~chosen_N
     return {"train": int(train_N.sum()), **{role: int(chosen_N.sum()) for role, chosen_N in chose.items()}}

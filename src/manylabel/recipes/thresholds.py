@@ -33,7 +33,7 @@ from manylabel.recipes.corpora import Source, all_texts
 from manylabel.recipes.evaluate import load_rows
 from manylabel.recipes.provenance import corpus_fingerprint
 from manylabel.recipes.scoring import rows_by_role, seen_rows
-from manylabel.recipes.zones import ZONES_FITTED, NewZones, new_zones
+from manylabel.recipes.zones import ZONES_FITTED, NewZones, check_can_be_guaranteed, new_zones
 from manylabel.training.observers import Observer
 from manylabel.values import BoolArray, Corpus, FloatArray, IntArray
 
@@ -144,7 +144,8 @@ def find_thresholds(
     _check_wish(wish)
     bundle = model.bundle
     corpus = load_rows(model, source, options=options, observer=observer)
-    audit, roles = seen_rows(bundle, all_texts(corpus)), rows_by_role(bundle, all_texts(corpus))
+    texts = all_texts(corpus)
+    audit, roles = seen_rows(bundle, texts), rows_by_role(bundle.seen_texts, bundle.seen_parts, texts)
     _tell_seen(audit, roles, observer, drop=wish.guarantee)
     if wish.guarantee:
         corpus = corpus.select(np.flatnonzero(~audit.seen_N))
@@ -199,11 +200,7 @@ def _check_wish(wish: Wish) -> None:
             Finding("U281", "--guarantee", found, "recall=R or precision=P, below 1",
                     "give such a goal, or leave out --guarantee")
         )  # fmt: skip
-    if wish.abstain is not None and wish.abstain.workload is not None:
-        raise UsageError(
-            Finding("U281", "--guarantee", f"{wish.abstain} cannot be guaranteed", "precision=P,misses=R",
-                    "give such a goal to --abstain, or leave out --guarantee")
-        )  # fmt: skip
+    check_can_be_guaranteed(wish.abstain)
 
 
 def _goal_of_all(bundle: Bundle, wish: Wish) -> Goal | None:
@@ -359,6 +356,7 @@ def save_version(bundle: Bundle, new: NewThresholds, target: Path) -> None:
         zones=new.zones.zones,
         baseline=new.baseline,
         evaluation=None,
+        report=None,
         provenance=provenance,
     )
     save_bundle(version, target)

@@ -30,7 +30,7 @@ from manylabel.modeling.weights.hugging_face import read_config
 from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.recipes.corpora import Corpora, Others, Source, all_texts, gather_corpora
 from manylabel.recipes.cross_fit import cross_fitted, out_of_fold_baseline
-from manylabel.recipes.evaluate import judge_rows
+from manylabel.recipes.evaluate import Judged, judge_rows
 from manylabel.recipes.folds import OutOfFold, forget_folds, out_of_fold
 from manylabel.recipes.judge import (
     calibrated,
@@ -49,8 +49,10 @@ from manylabel.recipes.prepare import (
     tokenizer_for,
 )
 from manylabel.recipes.provenance import describe_run
+from manylabel.recipes.report import Page, report_inputs
 from manylabel.recipes.run import Run, identity_of, opened_run, stopped
-from manylabel.recipes.scoring import score_rows
+from manylabel.recipes.scoring import rows_by_role, score_rows
+from manylabel.report.render import render_report
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.head_start import start_head
 from manylabel.training.loop import Outcome, Trainer, TrainingData
@@ -65,8 +67,8 @@ class Job:
     """What to train on and where the model goes.
 
     `validation`, `calibration` and `test` are split off `source` where they are None. `overwrite` replaces a model
-    in `out`, `fresh` discards an unfinished run of it instead of going on. With `folds` calibration, thresholds and, without test rows,
-    the figures come from that many further models, each of which scores the rows it did not see.
+    in `out`, `fresh` discards an unfinished run of it instead of going on. With `folds` calibration, thresholds
+    and, without test rows, the figures come from that many further models; each scores the rows it did not see.
     """
 
     source: Source
@@ -267,24 +269,14 @@ def _judge_and_save(
     """Calibration, thresholds, baseline, test figures, and the bundle with all of it; the test figures."""
     settings, corpora, observer = parts.settings, parts.corpora, parts.observer
     predictor, baseline = _decided(parts, folded)
-    evaluation = None
-    if corpora.test is not None:
-        observer.stage(f"Evaluating on {len(corpora.test):,} test rows")
-        scored = score_rows(predictor, baseline, corpora.test)
-        evaluation = judge_rows(
-            scored, seen=corpora.leaks, roles={}, settings=settings.evaluation, observer=observer
-        ).evaluation
-    elif folded is not None and corpora.whole is not None:
-        scored = cross_fitted(folded, corpora.whole, predictor, settings, observer=observer)
-        judged = judge_rows(scored, seen=None, roles={}, settings=settings.evaluation, observer=observer)
-        evaluation = replace(judged.evaluation, out_of_fold=job.folds)
+    judged = _judged(parts, predictor, baseline, job, folded)
     is_cls = settings.model.head == "cls"
     calibration = take_up(predictor.calibration, parts.classifier) if is_cls else predictor.calibration
     exact = predictor_of(parts.classifier, parts.tokenizer, corpora, settings, precision="fp32")
     exact = exact.with_thresholds(predictor.thresholds, calibration)
     takes_pairs = corpora.layout.pair_column is not None
     seen = corpora.seen_texts()
-    figures = None if evaluation is None else evaluation.to_json()
+    figures = None if judged is None else judged.evaluation.to_json()
     bundle = Bundle(
         classifier=parts.classifier,
         encoder_config=read_config(parts.encoder_folder),
@@ -301,9 +293,33 @@ def _judge_and_save(
         evaluation=figures,
         probes=Probes.record(exact.probabilities, predictor.labels, takes_pairs=takes_pairs),
     )
+    if judged is not None:
+        # Nothing of this machine's clock and paths is in it, so that equal runs give equal bytes.
+        inputs = report_inputs(judged, bundle, Page(job.out), settings=settings.evaluation)
+        bundle = replace(bundle, report=render_report(inputs))
     observer.stage(f"Saving {job.out}")
     save_bundle(bundle, job.out, overwrite=job.overwrite)
     return figures
+
+
+def _judged(
+    parts: _Parts, predictor: Predictor, baseline: FittedBaseline, job: Job, folded: OutOfFold | None
+) -> Judged | None:
+    """Scores and figures of the test rows, or of all rows out of fold; None where there are neither."""
+    settings, corpora, observer = parts.settings, parts.corpora, parts.observer
+    if corpora.test is not None:
+        observer.stage(f"Evaluating on {counted(len(corpora.test), 'test row')}")
+        scored = score_rows(predictor, baseline, corpora.test)
+        seen_texts = text_fingerprints(corpora.seen_texts())
+        roles = rows_by_role(seen_texts, _parts_of_seen(corpora), all_texts(corpora.test))
+        return judge_rows(
+            scored, seen=corpora.leaks, roles=roles, settings=settings.evaluation, observer=observer
+        )
+    if folded is None or corpora.whole is None:
+        return None
+    scored = cross_fitted(folded, corpora.whole, predictor, settings, observer=observer)
+    judged = judge_rows(scored, seen=None, roles={}, settings=settings.evaluation, observer=observer)
+    return replace(judged, evaluation=replace(judged.evaluation, out_of_fold=job.folds))
 
 
 def _decided(parts: _Parts, folded: OutOfFold | None) -> tuple[Predictor, FittedBaseline]:

@@ -53,6 +53,15 @@ class NewZones:
         return content
 
 
+def check_can_be_guaranteed(goal: ZoneGoal | None) -> None:
+    """Raise UsageError for a workload: no theorem is about it."""
+    if goal is not None and goal.workload is not None:
+        raise UsageError(
+            Finding("U281", "--guarantee", f"{goal} cannot be guaranteed", "precision=P,misses=R",
+                    "give such a goal to --abstain, or leave out --guarantee")
+        )  # fmt: skip
+
+
 def new_zones(
     bundle: Bundle,
     thresholds: Thresholds,

@@ -124,8 +124,15 @@ def _figure_table(
 
 
 def _readable(path: str) -> str:
-    """A figure without a title of its own, for example `Samples recall`."""
-    return shown(path.replace("/", " ").replace("_", " "), MAX_LABEL).capitalize()
+    """A figure without a title of its own, for example `Weighted ROC-AUC` or `Recall at 5`."""
+    average, _, metric = path.rpartition("/")
+    name = METRIC_NAMES.get(metric, metric.replace("_", " "))
+    if not average:
+        return shown(name, MAX_LABEL).capitalize()
+    is_abbreviation = name[1:2].isupper() or name[1:2].isdigit()
+    return shown(
+        f"{average.capitalize()} {name if is_abbreviation else name[:1].lower() + name[1:]}", MAX_LABEL
+    )
 
 
 def _label_tables(

@@ -122,7 +122,8 @@ def _warning(inputs: ReportInputs) -> str:
     used = [what for what, count in inputs.chosen_rows.described().items() if count and count > enough]
     if not used:
         return ""
-    return f"Some of these rows chose {' and '.join(used)}: the figures on this page are better than on new rows."
+    what = ", ".join(used)
+    return f"Some of these rows were used to choose {what}: the figures on this page are better than on new rows."
 
 
 def _tiles(inputs: ReportInputs, alarms: FalseAlarms) -> tuple[Tile, ...]:

@@ -28,6 +28,7 @@ FILES = (
     files.EVALUATION,
     files.SETTINGS,
     files.CARD,
+    files.REPORT,
     files.MANIFEST,
 )
 

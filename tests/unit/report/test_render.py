@@ -255,7 +255,7 @@ def test_pairs_are_counted_on_complete_rows(inputs):
 def test_rows_that_chose_something_are_said_above_all_figures(inputs):
     warned = replace(inputs, evaluation={**inputs.evaluation, "roles": {"calibration": 1500}})
     html = render_report(warned)
-    assert html.index("chose calibration and thresholds: the figures on this page") < html.index(
+    assert html.index("used to choose calibration and thresholds: the figures on this page") < html.index(
         "Macro average"
     )
     assert "the figures on this page are better" not in render_report(inputs)
@@ -304,6 +304,15 @@ def test_a_low_loss_is_better(make_inputs):
     html = render_comparison(a, replace(a, title="B"), {"figures": figures})
     row = re.search(r"Macro Brier score \(0 is best\)</bdi></th>(.*?)</tr>", html).group(1)
     assert row.endswith("<bdi>B</bdi></td>")
+
+
+def test_figures_without_a_title_of_their_own_are_readable(make_inputs):
+    figures = {
+        path: {"a": 0.1, "b": 0.2} for path in ("weighted/roc_auc", "samples/recall", "overall/recall_at_5")
+    }
+    html = render_comparison(make_inputs(300, 4), make_inputs(300, 4), {"figures": figures})
+    for title in ("Weighted ROC-AUC", "Samples recall", "Recall at 5"):
+        assert f"<bdi>{title}</bdi></th>" in html
 
 
 def test_a_comparison_without_tests_or_common_rows(make_inputs):

@@ -46,6 +46,10 @@ def command(
     from manylabel.config.load import load_data_settings
 
     options = load_data_settings(data)
+    if report is not None:
+        from manylabel.recipes.report import check_page
+
+        check_page(report, overwrite=False)
     from manylabel.inference.load import load_model
     from manylabel.recipes.compare import compare_models
     from manylabel.training.observers import ConsoleObserver, SilentObserver
