@@ -178,7 +178,7 @@ class DecisionSettings(Settings):
     calibration_min_positives: int = Field(default=20, ge=2)
     """A label with fewer positive calibration rows takes the calibrator pooled over such labels."""
     goal: str = "f1"
-    """What thresholds aim at: f1, fB as f0.5, recall=R, precision=P, cost=FN:FP, alerts=N a 10,000, or one (cut)."""
+    """What thresholds aim at: f1, f0.5, f2, recall=R, precision=P, cost=FN:FP, alerts=N a 10,000, at=T or one (cut)."""
     min_positives: int = Field(default=5, ge=1)
     """A label with fewer positive validation rows keeps the default threshold and is reported as unjudged."""
     default_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)

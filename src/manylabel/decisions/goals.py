@@ -7,6 +7,7 @@ The goals, as they are written in settings and on the command line:
     precision=0.9       most recall among the cuts whose precision is at least 0.9; of equal recall the most precise
     cost=5:1            least cost where a missed positive costs 5 and a false alarm 1
     alerts=50           lowest threshold that decides at most 50 of 10,000 rows
+    at=0.3              this threshold, chosen by hand
     one=micro           one threshold for all labels, of highest F1 over all cells together
     one=samples         one threshold for all labels, of highest F1 of a row's labels, averaged over rows
 
@@ -42,20 +43,21 @@ from manylabel.values import BoolArray, FloatArray, IntArray
 ROWS_OF_ALERTS = 10_000
 ALLOWED = (
     "f1 or any f-beta such as f0.5, recall=0.95, precision=0.9, cost=5:1 (missed : false alarm), "
-    "alerts=50 (of 10,000 rows), one=micro, one=samples"
+    "alerts=50 (of 10,000 rows), at=0.3 (this threshold), one=micro, one=samples"
 )
+BY_HAND = "chosen by hand"
 MAX_BETA = 100.0
 MAX_COST = 1e9
 
-Kind = Literal["fbeta", "recall", "precision", "cost", "alerts", "one"]
+Kind = Literal["fbeta", "recall", "precision", "cost", "alerts", "at", "one"]
 
 
 @dataclass(frozen=True)
 class Goal:
     """What a threshold aims at.
 
-    `amount` is beta, the share asked for, the alerts in 10,000 rows, or the cost of a missed positive;
-    `false_alarm_cost` counts for the kind cost, `average` for the kind one.
+    `amount` is beta, the share asked for, the alerts in 10,000 rows, the threshold itself, or the cost of a missed
+    positive; `false_alarm_cost` counts for the kind cost, `average` for the kind one.
     """
 
     kind: Kind
@@ -78,6 +80,8 @@ class Goal:
             return cls("recall" if name == "recall" else "precision", amount)
         if name == "alerts":
             return cls("alerts", _number(text, value, lowest=0.0, highest=float(ROWS_OF_ALERTS)))
+        if name == "at":
+            return cls("at", _number(text, value, lowest=-1.0, highest=1.0))
         if name == "cost":
             missed, _, false_alarm = value.partition(":")
             costs = [_number(text, each, lowest=0.0, highest=MAX_COST) for each in (missed, false_alarm)]
@@ -144,7 +148,8 @@ def fit_goal(
     """The threshold that reaches the goal on these rows, for each label; `per_label` names labels with their own.
 
     `targets_NL` holds 1, 0 and -1 (not annotated), `probabilities_NL` numbers in [0, 1]. A label with fewer than
-    `min_positives` positive rows, or without a negative row, keeps `default` and is unjudged. The goal `one` is
+    `min_positives` positive rows, or without a negative row, keeps `default` and is unjudged; a threshold chosen by
+    hand holds all the same, with a note. The goal `one` is
     fitted on the cells of all labels without a goal of their own, however few their positives, and holds for them.
 
     Raises:
@@ -172,6 +177,9 @@ def fit_goal(
             values_L[column], reasons[column] = shared, reason
     for column, (positives_K, scores_K) in enumerate(annotated_columns(targets_NL, probabilities_NL)):
         if goals[column].kind == "one":
+            continue
+        if goals[column].kind == "at":
+            values_L[column], notes[column] = goals[column].amount, BY_HAND
             continue
         reasons[column] = why_unjudged(int(positives_K.sum()), len(positives_K), min_positives)
         if reasons[column] is None:
@@ -236,7 +244,7 @@ def _few_alerts(cuts: Cuts, goal: Goal, default: float) -> tuple[int, str | None
     return index, f"only deciding nothing keeps to {goal}" if cuts.decided_C[index] == 0 else None
 
 
-_CHOOSERS: Mapping[Kind, Callable[[Cuts, Goal, float], tuple[int, str | None]]] = {
+_CHOOSERS: Mapping[str, Callable[[Cuts, Goal, float], tuple[int, str | None]]] = {
     "fbeta": _highest_f_beta,
     "recall": _enough_recall,
     "precision": _enough_precision,

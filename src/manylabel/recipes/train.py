@@ -20,6 +20,7 @@ from manylabel.config.schema import RunSettings
 from manylabel.data.duplicates import raw_fingerprints, text_fingerprints
 from manylabel.data.sketches import text_sketches
 from manylabel.decisions.calibration_fit import CalibrationFit
+from manylabel.decisions.goals import Goal
 from manylabel.errors import Finding, TrainingError, UsageError, counted
 from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.inference.predictor import Predictor
@@ -116,6 +117,7 @@ def train_model(
         raise UsageError(Finding("U251", "train", found, "folds on one process", "leave out --processes"))
     check_target(job.out, job.overwrite)
     require_writable(job.out)
+    Goal.parse(settings.decisions.goal)  # A goal with a slip is refused now, not after hours of training.
     with opened_run(job.out, processes) as run:
         encoder_folder = locate_encoder(settings.model.encoder)
         corpora = gather_corpora(job.source, job.others, settings=settings, observer=observer)

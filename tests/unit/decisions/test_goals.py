@@ -197,3 +197,17 @@ def test_goals_and_notes_survive_json_and_old_files_have_none():
             Thresholds.from_json({**old, **wrong})
     with pytest.raises(ValueError, match="one goal"):
         Thresholds(("a",), np.array([0.5]), np.array([True]), (None,), ("f1", "f1"))
+
+
+def test_a_threshold_chosen_by_hand_holds_however_few_the_positives():
+    targets_NL = np.array([[1, 0], [0, 0], [0, 0]], dtype=np.int8)
+    probabilities_NL = np.array([[0.9, 0.2], [0.1, 0.3], [0.2, 0.4]])
+    found = fit_goal(
+        targets_NL, probabilities_NL, ("a", "b"), Goal.parse("f1"), per_label={"b": Goal.parse("AT = 0.25")}
+    )
+    assert found.values_L.tolist() == [0.5, 0.25]
+    assert found.goals == (None, "at=0.25")
+    assert str(Goal.parse("at=0")) == "at=0"
+    for wrong in ("at=1.5", "at=", "at=-0.1"):
+        with pytest.raises(ConfigError, match="C241"):
+            Goal.parse(wrong)

@@ -272,6 +272,20 @@ def test_the_command_shows_and_saves(loaded, tiny_model, fresh_rows, tmp_path, c
     )
 
 
+def test_thresholds_copied_from_the_report_are_taken_as_they_are(tiny_model, fresh_rows, tmp_path, capsys):
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps({"thresholds": {"refund": 0.3125, "praise": 1e-05}}))
+    out = tmp_path / "new"
+    assert run(tiny_model, "--data", fresh_rows, "--values", values, "--out", out, "--quiet") == 0
+    before, after = load_bundle(tiny_model).thresholds, load_bundle(out).thresholds
+    assert after.values_L.tolist() == [0.3125, before.values_L[1], 1e-05]
+    assert after.goals[::2] == ("at=0.3125", "at=1e-05")
+    for content in ("{}", "no JSON", '{"thresholds": {"refund": 1.5}}', '{"thresholds": [0.5]}'):
+        values.write_text(content)
+        assert run(tiny_model, "--data", fresh_rows, "--values", values, "--dry-run") == 2
+        assert "U285" in capsys.readouterr().err
+
+
 def test_the_label_may_stand_before_the_model_and_a_dry_run_saves_nothing(
     tiny_model, fresh_rows, tmp_path, capsys
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,14 @@ Names = Annotated[
         "--label",
         metavar="NAME GOAL",
         help="A goal for one label, for example --label threat recall=0.95; repeatable.",
+        show_default=False,
+    ),
+]
+Values = Annotated[
+    Path | None,
+    typer.Option(
+        "--values",
+        help='JSON file {"thresholds": {LABEL: number}}, as the report copies it: these thresholds are taken.',
         show_default=False,
     ),
 ]
@@ -84,6 +93,7 @@ def command(
     source: Calibration,
     goal: AllGoal = None,
     label: Names = None,
+    values: Values = None,
     guarantee: Guarantee = False,
     confidence: Confidence = 0.95,
     abstain: Abstain = None,
@@ -99,7 +109,7 @@ def command(
     from manylabel.config.load import load_data_settings
 
     model, own_goals = _model_and_goals(model, own_goals or [])
-    per_label = _pairs(label or [], own_goals)
+    per_label = {**_by_hand(values), **_pairs(label or [], own_goals)}
     options = load_data_settings(data)
     zones = _zone_goal(abstain, no_abstain)
     wish = _wish(goal, per_label, guarantee=guarantee, confidence=confidence, zones=zones)
@@ -143,6 +153,27 @@ def _pairs(names: list[str], goals: list[str]) -> dict[str, str]:
         Finding("U280", "--label", found, "a name and a goal, each label once",
                 "write for example --label threat recall=0.95")
     )  # fmt: skip
+
+
+def _by_hand(path: Path | None) -> dict[str, str]:
+    """The thresholds of a file as goals; of a label that --label names too, that one holds."""
+    if path is None:
+        return {}
+    try:
+        thresholds = json.loads(path.read_text(encoding="utf-8"))["thresholds"]
+        found = {str(name): float(value) for name, value in thresholds.items()}
+        wrong = [name for name, value in found.items() if not 0.0 <= value <= 1.0]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        found, wrong = {}, [""]
+    if wrong or not found:
+        what = (
+            f'the threshold of "{wrong[0]}" is no number from 0 to 1' if found else "it holds no thresholds"
+        )
+        raise UsageError(
+            Finding("U285", str(path), what, '{"thresholds": {LABEL: number from 0 to 1}}',
+                    "copy the thresholds in the report again")
+        )  # fmt: skip
+    return {name: f"at={value!r}" for name, value in found.items()}
 
 
 def _zone_goal(text: str | None, none: bool) -> ZoneGoal | None:
