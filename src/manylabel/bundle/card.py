@@ -11,7 +11,7 @@ from manylabel.decisions.abstain import Zones
 
 GOAL_FITTED = "thresholds goal"
 """The entry of a manifest's training facts by which a version with other thresholds is known."""
-PARTS = ("train", "validation", "test")
+PARTS = ("train", "validation", "calibration", "test")
 MEAN_HEAD_NOTE = (
     "The head is `mean` (mean of all tokens, LayerNorm, linear). transformers' AutoModelForSequenceClassification\n"
     "cannot represent it: load this model with manylabel, or train with `--set model.head=cls`."
@@ -35,14 +35,14 @@ def model_card(bundle: Bundle) -> str:
         'model.predict(["some text"])\n```',
         "## Labels and thresholds\n\n" + _label_table(bundle),
         *_zones(bundle.zones),
-        "## Figures on the test rows\n\n"
+        f"## Figures {_of_which_rows(bundle.evaluation)}\n\n"
         + _figures(bundle.evaluation, refitted=GOAL_FITTED in bundle.provenance.training),
         "## Data and training\n\n" + _provenance(bundle),
         "## Limits\n\n"
         f"- Texts are read up to {bundle.tokenizer.max_length} tokens; predictions say when one was cut.\n"
         "- The figures hold for texts like the test rows, and not beyond them.\n"
-        "- Labels marked as unjudged had too few validation rows; their threshold is the default.\n"
-        f"- {SEEN_TEXTS} holds a 64-bit fingerprint, without salt, of each training and validation text"
+        "- Labels marked as unjudged had too few calibration rows; their threshold is the default.\n"
+        f"- {SEEN_TEXTS} holds a 64-bit fingerprint, without salt, of each training, validation and\n  calibration text"
         + (
             ""
             if bundle.seen_sketches is None
@@ -81,6 +81,13 @@ def _zones(zones: Zones | None) -> list[str]:
         said = [f"unjudged: {reason}" if reason else "", note or ""]
         lines.append(f"| {_cell(name)} | {ends} | {_cell('; '.join(filter(None, said)))} |")
     return ["\n".join(lines)]
+
+
+def _of_which_rows(evaluation: Mapping[str, Any] | None) -> str:
+    folds = None if evaluation is None else evaluation.get("out_of_fold")
+    return (
+        f"out of fold ({folds} models, none of which saw the row it scored)" if folds else "on the test rows"
+    )
 
 
 def _figures(evaluation: Mapping[str, Any] | None, *, refitted: bool) -> str:

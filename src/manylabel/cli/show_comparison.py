@@ -30,6 +30,8 @@ def comparison_tables(content: Mapping[str, Any]) -> list[Table | str]:
     for name, count in content["rows_seen_in_training"].items():
         if count:
             parts.append(f"warning: {counted(count, 'row')} made model {name.upper()}, which favours it")
+    if unseen := content.get("without_seen_rows"):
+        parts.append("Without the rows that made either: " + printable(unseen["conclusion"]))
     parts += [
         "",
         "A against the TF-IDF baseline: " + printable(content["a_against_baseline"]["conclusion"]),

@@ -180,7 +180,7 @@ class DecisionSettings(Settings):
     goal: str = "f1"
     """What thresholds aim at: f1, f0.5, f2, recall=R, precision=P, cost=FN:FP, alerts=N a 10,000, at=T or one (cut)."""
     min_positives: int = Field(default=5, ge=1)
-    """A label with fewer positive validation rows keeps the default threshold and is reported as unjudged."""
+    """A label with fewer positive or negative rows keeps the default threshold and is reported as unjudged."""
     default_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
     """Threshold of labels that validation cannot judge."""
 

@@ -120,10 +120,18 @@ def leak_audit(
 
 
 def contradictory_rows(corpus: Corpus) -> IntArray:
-    """Positions of texts that occur more than once (exactly) with different labels, in order."""
+    """Positions of texts that occur more than once (exactly), once with a label and once without it, in order.
+
+    A cell that nobody annotated contradicts nothing.
+    """
     groups_N = exact_groups(joined(corpus.texts, corpus.pairs))
-    differs_N = (corpus.targets_NL != corpus.targets_NL[groups_N]).any(axis=1)
-    return np.flatnonzero(np.isin(groups_N, groups_N[differs_N]))
+    differs_N = np.zeros(len(corpus), dtype=np.bool_)
+    for targets_N in corpus.targets_NL.T:
+        carried_N, not_carried_N = (
+            np.bincount(groups_N, weights=targets_N == value, minlength=len(corpus)) > 0 for value in (1, 0)
+        )
+        differs_N |= carried_N & not_carried_N
+    return np.flatnonzero(differs_N[groups_N])
 
 
 class Clusters:

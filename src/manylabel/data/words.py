@@ -7,6 +7,7 @@ does not matter. One changed word of n costs at most two members, where it would
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import zlib
 from collections import Counter
@@ -18,6 +19,12 @@ MIN_WORDS = 6
 """Shorter texts have too few words for a similarity to mean anything; they are compared exactly only."""
 MAX_WORDS = 2000
 """Words of a text that are compared; bounds the work for texts of megabytes."""
+
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+"
+)
+"""Runs of scripts that are written without spaces: Thai, Lao, Myanmar, Khmer, Kana, Han. Their words are pairs of
+neighbouring characters here, as search engines index them."""
 
 CountedWords = npt.NDArray[np.uint32]
 
@@ -32,7 +39,7 @@ def counted_words(text: str) -> CountedWords:
 
     A counted word is how often it came before, a space and the word: "no no yes" becomes "0 no", "1 no", "0 yes".
     """
-    words = normalized(text).split(" ")[:MAX_WORDS]
+    words = UNSPACED.sub(_pairs_of_characters, normalized(text)).split()[:MAX_WORDS]
     if len(words) < MIN_WORDS:
         return np.zeros(0, dtype=np.uint32)
     before: Counter[str] = Counter()
@@ -41,6 +48,12 @@ def counted_words(text: str) -> CountedWords:
         hashes.add(zlib.crc32(f"{before[word]} {word}".encode("utf-8", "surrogatepass")))
         before[word] += 1
     return np.sort(np.fromiter(hashes, dtype=np.uint32, count=len(hashes)))
+
+
+def _pairs_of_characters(run: re.Match[str]) -> str:
+    characters = run.group()
+    pairs = [characters[start : start + 2] for start in range(max(len(characters) - 1, 1))]
+    return f" {' '.join(pairs)} "
 
 
 def jaccard(first: CountedWords, second: CountedWords) -> float:

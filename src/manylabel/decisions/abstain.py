@@ -105,8 +105,8 @@ def _refused(text: str, found: str) -> ConfigError:
 class Zones:
     """[low, high) of each label, numbers from 0 to ABOVE_ALL; empty where the two are equal.
 
-    `reasons` says why a label is unjudged (its zone is empty, at its threshold), `notes` what could not be reached for
-    a judged one; None otherwise.
+    `reasons` says why a label is unjudged (its zone is empty, at its threshold), `notes` what could not be reached, or
+    not be guaranteed; None otherwise.
     """
 
     labels: tuple[str, ...]
@@ -256,7 +256,8 @@ def zones_for_quality(
     Both are between 0 and 1. Without `confidence` they hold on these rows. With it precision holds on new rows with
     that confidence and misses in the mean, for each label by itself; a limit that cannot be guaranteed is given up
     for the whole side (everything is sent to a human there), with a note. So is the precision of a threshold that
-    lies above the certified one: a threshold chosen on these rows is not certified by them.
+    lies above the certified one: a threshold chosen on these rows is not certified by them. An unjudged label is
+    noted as not guaranteed.
 
     Raises:
         ValueError: a number is out of range, the shapes disagree or a probability is none.
@@ -290,7 +291,13 @@ def zones_for_quality(
         return low if within is None else min(low, within), high, "; ".join(notes) or None
 
     fit = measured if confidence is None else guaranteed
-    return _fit_each(targets_NL, probabilities_NL, labels, fit, min_positives, thresholds)
+    zones = _fit_each(targets_NL, probabilities_NL, labels, fit, min_positives, thresholds)
+    if confidence is None:
+        return zones
+    unsure = zip(zones.reasons, zones.notes, strict=True)
+    return replace(
+        zones, notes=tuple(f"not guaranteed: {reason}" if reason else note for reason, note in unsure)
+    )
 
 
 def zones_for_workload(

@@ -6,13 +6,16 @@ The rule, per label, on its annotated rows:
 
 1.  With fewer than `min_positives` positive or negative rows the label is rare. All rare labels share the map fitted to
     all their cells together; where even these are too few, to the cells of all labels; else they have none.
-2.  Where all logits are equal, or positive rows do not have the higher mean logit, no rising map can help: none.
-3.  Otherwise the candidates (isotonic only from `ISOTONIC_ROWS` positive and negative rows on) are fitted five times on
+2.  A candidate whose fit does not rise with the logits, as where these are all equal, carry nothing or point the wrong
+    way, stands with its almost flat map (`calibrators.flattest`): Platt's is a line just above flat at the share of
+    positive rows. Order is not turned around, and labels that are far from calibrated are still mended.
+3.  The candidates (isotonic only from `ISOTONIC_ROWS` positive and negative rows on) are fitted five times on
     four fifths of the rows and judged on the last fifth. Folds are stratified by the label and keep groups together.
 4.  The candidate of lowest mean log loss is found, then the simplest one whose mean is above it by no more than one
     standard error of that difference, taken row by row (group by group where there are groups). Differences, because
     all candidates are judged on the same rows. Simplest first: none, temperature, platt, beta, isotonic.
 5.  The chosen map is fitted to all rows.
+6.  A method that is set is taken where its fit rises; else rule 4 decides between its almost flat map and none.
 
 Legend: N rows, L labels, C cells (annotated label-row pairs), G groups.
 """
@@ -26,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manylabel.decisions.calibration import METHODS, Calibration, Floats, Identity, LabelMap
-from manylabel.decisions.calibrators import FITTERS
+from manylabel.decisions.calibrators import FITTERS, flattest
 from manylabel.errors import counted
 from manylabel.values import BoolArray, FloatArray, IntArray
 
@@ -204,27 +207,19 @@ class _Fitter:
 
 def fit_best(cells: _Cells, method: str, generator: np.random.Generator) -> _Outcome:
     """The map of one label or pool with both classes: chosen for auto, else of the method that is set."""
-    trouble = _why_no_map_helps(cells)
-    if trouble:
-        return _Outcome(Identity(), {}, f"none: {trouble}")
     chooses = method in CHOOSING
     wanted = _candidates(cells, method) if chooses else ("none", method)
     losses = cross_validated(cells, wanted, generator)
     means = {name: float(losses_C.mean()) for name, losses_C in losses.items()}
     chosen, reason = _choose(losses, cells.groups_C) if chooses else (method, f"{method} as set")
     fitted = FITTERS[chosen](cells.positives_C, cells.logits_C)
-    if fitted is None:
-        return _Outcome(Identity(), means, f"none: the fit of {chosen} does not rise with the logits")
-    return _Outcome(fitted, means, reason)
-
-
-def _why_no_map_helps(cells: _Cells) -> str | None:
-    positives_C, logits_C = cells.positives_C, cells.logits_C
-    if logits_C.min() == logits_C.max():
-        return "all logits are equal"
-    if logits_C[positives_C].mean() <= logits_C[~positives_C].mean():
-        return "positive rows do not have the higher logits on average"
-    return None
+    if fitted is not None:
+        return _Outcome(fitted, means, reason)
+    trouble = f"the fit of {chosen} does not rise with the logits"
+    if not chooses and _choose(losses, cells.groups_C)[0] == "none":
+        return _Outcome(Identity(), means, f"none: {trouble}, an almost flat one is not clearly better")
+    almost_flat = flattest(chosen, cells.positives_C, cells.logits_C)
+    return _Outcome(almost_flat, means, f"{reason}; almost flat, as {trouble}")
 
 
 def _candidates(cells: _Cells, method: str) -> tuple[str, ...]:
@@ -253,7 +248,7 @@ def deal_folds(
 def cross_validated(
     cells: _Cells, methods: Sequence[str], generator: np.random.Generator
 ) -> dict[str, Floats]:
-    """Log loss of each cell by maps fitted without its fold; methods without a fit in some fold are left out."""
+    """Log loss of each cell by maps fitted without its fold; left out are methods that lack a class in some fold."""
     folds_C = deal_folds(cells.positives_C, cells.groups_C, generator)
     parts = [folds_C == fold for fold in range(int(folds_C.max()) + 1)]
     losses: dict[str, Floats] = {}
@@ -273,7 +268,8 @@ def _fit_without(cells: _Cells, held_C: BoolArray, method: str) -> LabelMap | No
     positives = cells.positives_C[~held_C]
     if method != "none" and (not positives.any() or positives.all()):
         return None
-    return FITTERS[method](positives, cells.logits_C[~held_C])
+    logits = cells.logits_C[~held_C]
+    return FITTERS[method](positives, logits) or flattest(method, positives, logits)
 
 
 def log_losses(positives_C: BoolArray, probabilities_C: Floats) -> Floats:

@@ -10,7 +10,12 @@ the lowest block can have no positive row and only the highest no negative one; 
 class among one row more (Krichevsky and Trofimov 1981), but stay below, or above, the next block. So no probability is
 0 or 1 and the log loss of new rows stays finite.
 
-A fit that would not rise is None: the logits then carry nothing that a rising map can use.
+A fit that would not rise is None: the order of the logits then says nothing that a rising map can use. Their size can
+still be far from the truth; `flattest` mends that.
+
+The log loss of one row grows with its logit without bound, so a single absurd logit can flatten a fit or turn it
+around. Temperature, Platt and beta are therefore fitted to logits clipped to +-`ORDINARY`, or to `OUTLYING` times the
+95th percentile of their sizes where that is more: of a normal distribution no row in 100 million is clipped.
 
 Legend: N rows, F features of a fit.
 """
@@ -39,6 +44,12 @@ from manylabel.values import BoolArray, FloatArray
 
 SLOPES = (1e-3, 1e6)
 """A slope outside is refused: the map would be flat, or its logits differ by rounding alone."""
+FLAT_SLOPE = SLOPES[0]
+"""Slope of an almost flat map: ten units of logit move the odds by 1 %, yet neighbouring logits stay apart."""
+FLAT_REACH = 10.0
+"""An almost flat isotonic map rises this far to both sides of the median logit."""
+ORDINARY = 30.0
+OUTLYING = 3.0
 RIDGE = 1e-9
 """Weight of half the squared coefficients (features in standard units) beside the mean log loss.
 
@@ -52,7 +63,7 @@ DECREMENT = 1e-14
 
 def fit_temperature(positives_N: BoolArray, logits_N: FloatArray) -> Temperature | None:
     """The slope of least log loss through logit 0, or None where it does not rise."""
-    logits = within_limit(logits_N)
+    logits = _without_outliers(logits_N)
     scale = _scale(logits)
     (slope,) = _least_log_loss((logits / scale)[None], platt_targets(positives_N)) / scale
     return Temperature(float(slope)) if _rises(slope) else None
@@ -60,7 +71,7 @@ def fit_temperature(positives_N: BoolArray, logits_N: FloatArray) -> Temperature
 
 def fit_platt(positives_N: BoolArray, logits_N: FloatArray) -> Platt | None:
     """The line of least log loss, or None where it does not rise."""
-    (slope,), intercept, _ = _fit_affine(within_limit(logits_N)[None], platt_targets(positives_N))
+    (slope,), intercept, _ = _fit_affine(_without_outliers(logits_N)[None], platt_targets(positives_N))
     return Platt(float(slope), intercept) if _rises(slope) else None
 
 
@@ -69,7 +80,7 @@ def fit_beta(positives_N: BoolArray, logits_N: FloatArray) -> Beta | None:
 
     The loss is convex: where the free optimum breaks a bound, the best is on a bound, so with one rise alone.
     """
-    logits, targets_N = within_limit(logits_N), platt_targets(positives_N)
+    logits, targets_N = _without_outliers(logits_N), platt_targets(positives_N)
     features_FN = np.stack([-softplus(-logits), softplus(logits)])
     (low, high), intercept, _ = _fit_affine(features_FN, targets_N)
     if low >= 0.0 and high >= 0.0:
@@ -125,6 +136,28 @@ FITTERS: Mapping[str, Callable[[BoolArray, FloatArray], LabelMap | None]] = {
 """Method -> fit of N positives (true or false) and logits; the simpler first. Needs both classes."""
 
 
+def flattest(method: str, positives_N: BoolArray, logits_N: FloatArray) -> LabelMap:
+    """The almost flat map of a method, for rows to which no map of it that rises can be fitted.
+
+    At the median logit it gives `(P + 1/2) / (N + 1)` for P positive of N rows (Krichevsky and Trofimov 1981);
+    temperature, which has no intercept, gives about 1/2 everywhere.
+    """
+    if method == "none":
+        return Identity()
+    if method == "temperature":
+        return Temperature(FLAT_SLOPE)
+    positives = np.count_nonzero(positives_N) + 0.5
+    middle = float(np.median(within_limit(logits_N)))
+    level = float(np.log(positives / (len(positives_N) + 1.0 - positives)))
+    line = Platt(FLAT_SLOPE, level - FLAT_SLOPE * middle)
+    if method == "beta":
+        return Beta(line.slope, line.slope, line.intercept)
+    if method == "isotonic":
+        knots = np.array([middle - FLAT_REACH, middle + FLAT_REACH])
+        return Isotonic(tuple(knots.tolist()), tuple(line.apply(knots).tolist()))
+    return line
+
+
 def platt_targets(positives_N: BoolArray) -> Floats:
     """Targets a little inside 0 and 1, by Platt's formula in the module's docstring."""
     num_positives = int(np.count_nonzero(positives_N))
@@ -134,6 +167,14 @@ def platt_targets(positives_N: BoolArray) -> Floats:
 
 def _rises(slope: float) -> bool:
     return bool(SLOPES[0] <= slope <= SLOPES[1])
+
+
+def _without_outliers(logits_N: FloatArray) -> Floats:
+    logits = within_limit(logits_N)
+    # An order statistic, not an interpolated one, which a single outlier among few rows would move.
+    common = float(np.quantile(np.abs(logits), 0.95, method="lower"))
+    limit = max(ORDINARY, OUTLYING * common)
+    return np.clip(logits, -limit, limit)
 
 
 def _scale(values: Floats) -> float:

@@ -108,8 +108,9 @@ def annotated_columns(
 
 
 def why_unjudged(num_positives: int, num_rows: int, min_positives: int) -> str | None:
-    """Why a threshold cannot be chosen on these rows, or None where it can."""
+    """Why a threshold cannot be chosen on these rows, or None where it can: it needs as many negatives as positives."""
     needed = max(min_positives, 1)
     if num_positives < needed:
         return f"{num_positives} positive rows, at least {needed} needed"
-    return "no negative rows" if num_positives == num_rows else None
+    num_negatives = num_rows - num_positives
+    return f"{num_negatives} negative rows, at least {needed} needed" if num_negatives < needed else None

@@ -148,9 +148,9 @@ def fit_goal(
     """The threshold that reaches the goal on these rows, for each label; `per_label` names labels with their own.
 
     `targets_NL` holds 1, 0 and -1 (not annotated), `probabilities_NL` numbers in [0, 1]. A label with fewer than
-    `min_positives` positive rows, or without a negative row, keeps `default` and is unjudged; a threshold chosen by
-    hand holds all the same, with a note. The goal `one` is
-    fitted on the cells of all labels without a goal of their own, however few their positives, and holds for them.
+    `min_positives` positive or negative rows keeps `default` and is unjudged; a threshold chosen by hand holds all
+    the same, with a note. The goal `one` is fitted on the cells of all labels without a goal of their own, however
+    few their positives, and holds for them.
 
     Raises:
         ConfigError: `per_label` names an unknown label, or gives one label the goal `one`.

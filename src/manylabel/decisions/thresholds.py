@@ -171,7 +171,7 @@ def fit_thresholds(
     """Fit the threshold of highest F1 for each label, by the rule in the module's docstring.
 
     `targets_NL` holds 1, 0 and -1 (not annotated), `probabilities_NL` numbers in [0, 1]. A label with fewer
-    than `min_positives` positive rows, or without a negative row, keeps `default` and is unjudged.
+    than `min_positives` positive or negative rows keeps `default` and is unjudged.
 
     Raises:
         ValueError: the shapes disagree or a probability is outside [0, 1] or not a number.

@@ -1,7 +1,8 @@
 """Whether a model ranks worse, or lower or higher, what is about a group of people; called by recipes/slices.py.
 
-The three AUCs of Borkan, Dixon, Sorensen, Thain and Vasserman (2019), "Nuanced Metrics for Measuring Unintended Bias",
-arXiv 1903.04561, each over part of the annotated rows of a label and for a subgroup, the rows that mention a group:
+The three AUCs of Borkan, Dixon, Sorensen, Thain and Vasserman (2019), "Nuanced Metrics for Measuring Unintended
+Bias", arXiv 1903.04561, each over part of the annotated rows of a label and for a subgroup, the rows that mention a
+group:
 
     subgroup_auc   rows of the subgroup: can the label be told within it?
     bpsn_auc       positives of the background (all other rows) and negatives of the subgroup: low when harmless rows
@@ -41,6 +42,8 @@ AUCS = ("subgroup_auc", "bpsn_auc", "bnsp_auc")
 POWER = -5.0
 PART = 0.25
 """Share of the AUC over all rows, and of each of the three generalised means, in the final score."""
+MIN_OF_A_CLASS = 5
+"""Fewer rows with, or without, a label inside or outside a subgroup give a figure that says nothing."""
 MIN_ROWS = 30
 UNKNOWN = -1
 MEMBER_FROM = 0.5
@@ -138,12 +141,14 @@ def bias_aucs(
     subgroups: Mapping[str, IntArray],
     *,
     min_rows: int = MIN_ROWS,
+    min_of_class: int = MIN_OF_A_CLASS,
 ) -> Bias:
     """The bias AUCs of every label and subgroup.
 
     `subgroups` gives for each name N numbers: 1 belongs to it, 0 does not, -1 unknown (such a row counts neither as
     subgroup nor as background). Targets are 1, 0 and -1 (not annotated). A subgroup of fewer than `min_rows` rows
-    is counted and has no AUCs. Raises ValueError when shapes disagree.
+    is counted and has no AUCs, nor has one with fewer than `min_of_class` rows
+    on either side of a comparison. Raises ValueError when shapes disagree.
     """
     if targets_NL.shape != probabilities_NL.shape or targets_NL.shape[1:] != (len(labels),):
         raise ValueError(f"targets {targets_NL.shape}, probabilities {probabilities_NL.shape} disagree")
@@ -153,7 +158,7 @@ def bias_aucs(
     for name, members_N in subgroups.items():
         rows = int(np.count_nonzero(members_N == 1))
         aucs = {
-            label: _aucs(targets_NL[:, column], probabilities_NL[:, column], members_N)
+            label: _aucs(targets_NL[:, column], probabilities_NL[:, column], members_N, min_of_class)
             if rows >= min_rows
             else _too_few(rows, min_rows)
             for column, label in enumerate(labels)
@@ -174,18 +179,26 @@ def _too_few(rows: int, min_rows: int) -> tuple[Measured, Measured, Measured]:
 
 
 def _aucs(
-    targets_N: IntArray, probabilities_N: FloatArray, members_N: IntArray
+    targets_N: IntArray, probabilities_N: FloatArray, members_N: IntArray, min_of_class: int
 ) -> tuple[Measured, Measured, Measured]:
     def scores(target: int, member: int) -> FloatArray:
         chosen: FloatArray = probabilities_N[(targets_N == target) & (members_N == member)]
         return chosen
 
+    def auc(positives_P: FloatArray, negatives_Q: FloatArray, *places: str) -> Measured:
+        for scores_K, kind, place in zip(
+            (positives_P, negatives_Q), ("positive", "negative"), places, strict=True
+        ):
+            if 0 < len(scores_K) < min_of_class:
+                return Measured(None, f"fewer than {min_of_class} {kind} rows{place}")
+        return _auc(positives_P, negatives_Q, *places)
+
     inside = " in the subgroup"
     outside = " in the background"
     return (
-        _auc(scores(1, 1), scores(0, 1), inside, inside),
-        _auc(scores(1, 0), scores(0, 1), outside, inside),
-        _auc(scores(1, 1), scores(0, 0), inside, outside),
+        auc(scores(1, 1), scores(0, 1), inside, inside),
+        auc(scores(1, 0), scores(0, 1), outside, inside),
+        auc(scores(1, 1), scores(0, 0), inside, outside),
     )
 
 

@@ -344,6 +344,10 @@ def _intervals(spread: Spread, resampler: Resampler, confidence: float) -> dict[
         low, high = float(low_F[number]), float(high_F[number])
         if path[-1] == "ece":
             low, high = max(low, 0.0), min(max(high, 0.0), 1.0)
+        elif not low < high:
+            reason = "the resamples lie on one side of the figure"
+            figures[path] = Interval(shown, None, None, None, defined, reason)
+            continue
         figures[path] = Interval(shown, low, high, float(spread.error_F[number]), defined)
     return figures
 

@@ -4,17 +4,15 @@ Two tests, both of which treat the rows (or the groups) as the sample and the tw
 
 - the paired bootstrap: both models under the same row weights, the difference b - a with its interval
   (as in `evaluation.intervals`) and the p-value at which that interval would touch 0;
-- a permutation test: where the models are equally good, it makes no odds which of the two judged a row, so their
-  judgements are swapped in a random half of the rows again and again (by group where groups are given; all labels
+- a permutation test of exchangeability: where it makes no odds which of the two models judged a row, their judgements
+  may be swapped; they are in a random half of the rows again and again (by group where groups are given; all labels
   of a row together). For what ranks, each model's probabilities are replaced by their ranks within the label first,
   as a swap would otherwise mix two scales (Bandos, Rockette and Gur 2005, "A permutation test sensitive to
-  differences in areas for comparing ROC curves from a paired design"). Tested are `PERMUTED`: average precision,
-  ROC-AUC and F1 of the labels and their macro averages, and micro F1; micro averages of what ranks would compare
-  ranks of different labels, and are left to the bootstrap.
-
-p-values of labels, the permutation's or else the bootstrap's, are corrected with Holm's method (1979) over the labels,
-for each metric on its own.
-
+  differences in areas for comparing ROC curves from a paired design"). Tested are `PERMUTED`: average precision, ROC-
+  AUC and F1 of the labels and their macro averages, and micro F1; micro averages of what ranks would compare ranks of
+  different labels, and are left to the bootstrap.  Models may be equally good and not exchangeable, for example with
+  equal F1 from other precision and recall; so the p-value of a figure is the larger of the two tests'. p-values of
+  labels are corrected with Holm's method (1979) over the labels, for each metric on its own.
 Letters: N rows, L labels, R permutations, F figures, M tested metrics.
 """
 
@@ -32,6 +30,7 @@ from scipy.stats import rankdata
 from manylabel.config.schema import EvaluationSettings
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import counted
+from manylabel.evaluation.holm import holm
 from manylabel.evaluation.intervals import (
     MAX_NUMBERS,
     MAX_TOGETHER,
@@ -54,6 +53,7 @@ from manylabel.evaluation.weighted import (
 )
 from manylabel.values import NOT_ANNOTATED, FloatArray, IntArray
 
+NOT_DRAWN = "no resamples were drawn"
 PERMUTED = ("roc_auc", "average_precision", "f1")
 CONCLUDED_FROM = ("average_precision", "f1")
 """The macro averages that the conclusion speaks of: of the first that is defined."""
@@ -79,8 +79,12 @@ class Difference:
 
     @property
     def p(self) -> float | None:
-        """The permutation test's p-value where the figure was so tested, else the bootstrap's."""
-        return self.p_bootstrap if self.p_permutation is None else self.p_permutation
+        """The larger of both p-values where the figure was tested in both ways, else the one there is.
+
+        The permutation test alone also rejects models of equal F1 that trade precision for recall differently.
+        """
+        found = [each for each in (self.p_bootstrap, self.p_permutation) if each is not None]
+        return max(found) if found else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; p_corrected and reason are left out where there is none."""
@@ -240,11 +244,23 @@ def compare_judged(
     labels, unit = first.labels, "row" if groups_N is None else "group"
     resampler = make_resampler(first.targets_NL, groups_N, seed=settings.seed)
     if not settings.resamples or not len(first.targets_NL):
-        return Comparison(labels, settings.confidence, settings.resamples, unit, {})
+        return Comparison(labels, settings.confidence, settings.resamples, unit, _plain(first, second))
     figures = _bootstrap_figures(first, second, resampler, settings)
     p_values = permutation_p_values(first, second, resampler, settings.resamples)
     figures = _with_permutation(figures, p_values)
     return Comparison(labels, settings.confidence, settings.resamples, unit, figures)
+
+
+def _plain(first: Judged, second: Judged) -> dict[Path, Difference]:
+    """The figures and their differences without intervals; none without rows."""
+    if not len(first.targets_NL):
+        return {}
+    whole_N1, model = np.ones((len(first.targets_NL), 1)), WeightedFigures(first)
+    values_F, others_F = model.compute(whole_N1)[:, 0], WeightedFigures(second).compute(whole_N1)[:, 0]
+    return {
+        path: Difference(_number(value), _number(other), _number(other - value), reason=NOT_DRAWN)
+        for path, value, other in zip(model.paths, values_F, others_F, strict=True)
+    }
 
 
 def _bootstrap_figures(
@@ -284,16 +300,6 @@ def _with_permutation(
         for path, p_corrected in zip(of_metric, holm([*of_metric.values()]), strict=True):
             tested[path] = replace(tested[path], p_corrected=p_corrected)
     return tested
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values after Holm's step-down correction, in the given order; each at most 1 and none below its own."""
-    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, number in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[number]))
-        corrected[number] = largest
-    return corrected
 
 
 def permutation_p_values(

@@ -4,13 +4,13 @@ A resample of N rows drawn with replacement is the same as a whole number for ea
 With weights instead of copied rows every figure is computed for many resamples at once (`evaluation.weighted`).
 Where groups are given, whole groups are drawn: the *units* of the bootstrap are groups then, and rows otherwise.
 
-Strata. Of a label with m positive rows a plain resample holds none with probability e^-m, so a rare label would
-drop out of some resamples and change what the macro average is a mean of. Therefore units that carry a rare side of
-a label (its positives, or its negatives where those are few) form a stratum of their own, at the rarest side they
+Strata. Of a label with m positive rows a plain resample holds none with probability e^-m, so a rare label would drop
+out of some resamples and change what the macro average is a mean of. Therefore units that carry a rare side of a
+label (its positives, or its negatives where those are few) form a stratum of their own, at the rarest side they
 carry. How many units a stratum yields stays random, Binomial(units, share), so that the variance that comes from a
-label's frequency is kept, which a stratified bootstrap with fixed sizes would lose; only a stratum that would yield
-none yields one. A label with `RARE` or more units on both sides makes no stratum and is drawn as in a plain
-bootstrap.
+label's frequency is kept, which a stratified bootstrap with fixed sizes would lose. A stratum of fewer than `SMALL`
+units yields one for certain and the others at random, which keeps its mean and loses a part of its variance. A label
+with `RARE` or more units on both sides makes no stratum and is drawn as in a plain bootstrap.
 
 Letters: G units, S strata, R resamples.
 """
@@ -25,6 +25,8 @@ import numpy.typing as npt
 
 from manylabel.values import BoolArray, IntArray
 
+SMALL = 8
+"""A stratum of so many units yields none with probability e^-8, once in 3,000 resamples."""
 RARE = 20
 """A plain resample misses a side of so many units with probability e^-20, two in a thousand million."""
 
@@ -54,7 +56,11 @@ class Resampler:
         choose = self._generator(0, resample)
         num_units = self.num_units
         sizes_S = np.array([len(members) for members in self.members_S])
-        drawn_S = np.maximum(choose.binomial(num_units, sizes_S / max(num_units, 1)), sizes_S > 0)
+        # A floor of 1 would count strata of one unit 1.4 times on average, so small ones draw 1 and the rest at random:
+        # never none, and the right number in the mean.
+        certain_S = np.where((sizes_S > 0) & (sizes_S < SMALL), 1, 0)
+        drawn_S = certain_S + choose.binomial(num_units, (sizes_S - certain_S) / max(num_units, 1))
+        drawn_S = np.maximum(drawn_S, sizes_S > 0)
         if sizes_S[0]:
             drawn_S[0] = max(num_units - drawn_S[1:].sum(), 1)
         counts_G = np.zeros(num_units, dtype=np.uint16)

@@ -13,12 +13,13 @@ from manylabel.decisions.calibration import Calibration
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import Finding, UsageError, counted
 from manylabel.evaluation.paired import Comparison, compare_judged
+from manylabel.evaluation.weighted import Judged
 from manylabel.inference.load import LoadedModel
 from manylabel.recipes.corpora import Source, all_texts
 from manylabel.recipes.evaluate import load_rows
 from manylabel.recipes.scoring import Scored, score_rows, seen_rows
 from manylabel.training.observers import Observer
-from manylabel.values import LabelSet
+from manylabel.values import BoolArray, IntArray, LabelSet
 
 BASELINE = "the TF-IDF baseline"
 
@@ -27,7 +28,8 @@ BASELINE = "the TF-IDF baseline"
 class ModelComparison:
     """Model B against model A, and both against the linear baseline trained beside B, on the same rows.
 
-    `seen` counts, for each model, the rows that made it: figures on these favour that model.
+    `seen` counts, for each model, the rows that made it: figures on these favour that model. Where there are any,
+    `on_unseen` compares the models on the rows that made neither.
     """
 
     a: Scored
@@ -37,6 +39,7 @@ class ModelComparison:
     b_against_baseline: Comparison
     seen: dict[str, int]
     not_compared: tuple[str, ...]
+    on_unseen: Comparison | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a difference is the second minus the first named."""
@@ -44,6 +47,9 @@ class ModelComparison:
             "rows": len(self.a),
             "rows_seen_in_training": self.seen,
             "labels_not_compared": list(self.not_compared),
+            "without_seen_rows": None
+            if self.on_unseen is None
+            else _told(self.on_unseen, "model A", "model B"),
             **_told(self.models, "model A", "model B"),
             "a_against_baseline": _told(self.a_against_baseline, BASELINE, "model A"),
             "b_against_baseline": _told(self.b_against_baseline, BASELINE, "model B"),
@@ -80,10 +86,13 @@ def compare_models(
             f"note: compared on {counted(len(names), 'label')}; not in both models: {', '.join(others)}"
         )
     scored, seen = {}, {}
+    seen_N: BoolArray | None = None
     for name, model in (("a", first), ("b", second)):
         # Each model reads the file as it was trained; the labels of one may be a part of the other's.
         corpus = load_rows(model, source, options=options, observer=observer)
-        seen[name] = int(seen_rows(model.bundle, all_texts(corpus)).seen_N.sum())
+        of_model_N = seen_rows(model.bundle, all_texts(corpus)).seen_N
+        seen[name] = int(of_model_N.sum())
+        seen_N = of_model_N if seen_N is None or len(seen_N) != len(of_model_N) else seen_N | of_model_N
         observer.stage(f"Scoring {counted(len(corpus), 'row')} with model {name.upper()}"
                        + (f" ({seen[name]:,} of them made it)" if seen[name] else ""))  # fmt: skip
         scored[name] = with_labels(score_rows(model.predictor, model.bundle.baseline, corpus), names)
@@ -103,7 +112,22 @@ def compare_models(
     models, of_a, of_b = (
         compare_judged(one, other, groups_N=b.groups, settings=settings) for one, other in pairs
     )
-    return ModelComparison(a, b, models, of_a, of_b, seen, tuple(others))
+    on_unseen = None
+    if seen_N is not None and seen_N.any():
+        rows = np.flatnonzero(~seen_N)
+        parts = (_rows_of(each.judged(settings), rows) for each in (a, b))
+        groups = None if b.groups is None else [b.groups[row] for row in rows]
+        on_unseen = compare_judged(*parts, groups_N=groups, settings=settings)
+    return ModelComparison(a, b, models, of_a, of_b, seen, tuple(others), on_unseen)
+
+
+def _rows_of(judged: Judged, rows: IntArray) -> Judged:
+    return replace(
+        judged,
+        targets_NL=judged.targets_NL[rows],
+        probabilities_NL=judged.probabilities_NL[rows],
+        decisions_NL=judged.decisions_NL[rows],
+    )
 
 
 def with_labels(scored: Scored, names: Sequence[str]) -> Scored:

@@ -9,6 +9,7 @@ pair of folds. What the saved model decides with is fitted on all rows, as its w
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from manylabel.config.schema import RunSettings
 from manylabel.inference.predictor import Predictor
@@ -19,17 +20,24 @@ from manylabel.recipes.scoring import Scored
 from manylabel.training.observers import Observer
 from manylabel.values import Corpus, IntArray
 
+Floats = npt.NDArray[np.float64]
+
 
 def cross_fitted(
-    out_of_fold: OutOfFold, corpus: Corpus, predictor: Predictor, settings: RunSettings, *, observer: Observer
+    out_of_fold: OutOfFold,
+    corpus: Corpus,
+    predictor: Predictor,
+    settings: RunSettings,
+    *,
+    of_baseline_NL: Floats,
 ) -> Scored:
     """N rows with out-of-fold logits, probabilities and decisions, and a baseline treated in the same way.
 
-    `predictor` gives the thresholds that are shown beside the figures; they decide nothing here.
+    `predictor` gives the thresholds that are shown beside the figures; they decide nothing here. `of_baseline_NL` are
+    those of `out_of_fold_baseline`.
     """
     shape = corpus.targets_NL.shape
     probabilities_NL, decisions_NL = np.zeros(shape), np.zeros(shape, np.bool_)
-    of_baseline_NL = out_of_fold_baseline(corpus, out_of_fold.fold_N, settings, observer=observer)
     baseline_decisions_NL = np.zeros(shape, np.bool_)
     only_lines = settings.model.head == "cls"
     for fold in np.unique(out_of_fold.fold_N):
@@ -47,7 +55,7 @@ def cross_fitted(
         logits_NL=out_of_fold.logits_NL,
         probabilities_NL=probabilities_NL,
         of_baseline_NL=of_baseline_NL,
-        truncated_N=np.zeros(len(corpus), np.bool_),
+        truncated_N=predictor.tokenizer.encode(corpus.texts, corpus.pairs).truncated_N,
         calibration=predictor.calibration,
         thresholds=predictor.thresholds,
         baseline_thresholds=chosen_thresholds(of_baseline_NL, corpus, settings),
@@ -58,7 +66,7 @@ def cross_fitted(
 
 def out_of_fold_baseline(
     corpus: Corpus, fold_N: IntArray, settings: RunSettings, *, observer: Observer
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+) -> Floats:
     """The linear baseline's probabilities of N rows, each from the rows of the other folds."""
     texts, probabilities_NL = all_texts(corpus), np.zeros(corpus.targets_NL.shape)
     for fold in np.unique(fold_N):

@@ -15,7 +15,7 @@ from manylabel.errors import counted
 from manylabel.evaluation.evaluate import evaluate
 from manylabel.evaluation.intervals import bootstrap_of
 from manylabel.evaluation.paired import compare_judged
-from manylabel.evaluation.result import Evaluation
+from manylabel.evaluation.result import Averages, Evaluation
 from manylabel.inference.load import LoadedModel
 from manylabel.recipes.corpora import Source, all_texts, load_source
 from manylabel.recipes.scoring import Scored, rows_by_role, score_rows, seen_rows
@@ -46,9 +46,10 @@ def judge_rows(
 
     `roles` counts the rows that had a role in making the model; the figures say when such rows chose something.
     """
+    result = _figures(scored, np.arange(len(scored)), settings)
     result = replace(
-        _figures(scored, np.arange(len(scored)), settings),
-        calibration=_calibration(scored),
+        result,
+        calibration=_calibration(scored, result.macro),
         roles=dict(roles),
         chosen_on=_chosen_on(roles),
     )
@@ -141,11 +142,10 @@ def _figures(scored: Scored, rows: IntArray, settings: EvaluationSettings) -> Ev
     )
 
 
-def _calibration(scored: Scored) -> dict[str, Any]:
+def _calibration(scored: Scored, after: Averages) -> dict[str, Any]:
     """Which map each label has, and Brier score and calibration error without and with it."""
     targets_NL = scored.corpus.targets_NL
     before = evaluate(targets_NL, scored.uncalibrated_NL, scored.thresholds).macro
-    after = evaluate(targets_NL, scored.probabilities_NL, scored.thresholds).macro
     return {
         "method": dict(scored.calibration.methods),
         "ece_before": before.ece,
@@ -161,4 +161,14 @@ def _with_intervals(result: Evaluation, scored: Scored, settings: EvaluationSett
     drawn = bootstrap_of(model, groups_N=scored.groups, settings=settings)
     against = compare_judged(baseline, model, groups_N=scored.groups, settings=settings)
     told = against.to_json("the TF-IDF baseline", "this model")
-    return replace(result, intervals=drawn.to_json(), against_baseline=told)
+    limits, before = drawn.to_json(), replace(model, probabilities_NL=scored.uncalibrated_NL)
+    limits_before = bootstrap_of(before, groups_N=scored.groups, settings=settings).to_json()
+    calibration = {
+        **(result.calibration or {}),
+        **{
+            f"{metric}_{when}_interval": found.get("macro", {}).get(metric)
+            for metric in ("ece", "brier")
+            for when, found in (("before", limits_before), ("after", limits))
+        },
+    }
+    return replace(result, intervals=limits, against_baseline=told, calibration=calibration)

@@ -122,6 +122,12 @@ def out_of_fold(
     return OutOfFold(logits_NL, divided.fold_N)
 
 
+def folds_place(out: Path) -> Path:
+    """Where finished folds wait for the model `out`."""
+    place = out.resolve()
+    return place.with_name(place.name + ".folds")
+
+
 def forget_folds(work_folder: Path) -> None:
     """Remove what `out_of_fold` kept, once its result is safe; files that are not ours stay."""
     names = [path.name for path in work_folder.glob("fold-*.safetensors")]

@@ -184,6 +184,7 @@ def _inputs(
         command=command,
         date=date,
         texts=texts,
+        decided_NL=scored.decisions_NL,
         contradictory_rows=len(contradictory_rows(scored.corpus)),
     )
 

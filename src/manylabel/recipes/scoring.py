@@ -16,7 +16,7 @@ from manylabel.decisions.calibration import Calibration
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.evaluation.weighted import Judged
 from manylabel.inference.predictor import Predictor
-from manylabel.recipes.corpora import all_texts
+from manylabel.recipes.corpora import Corpora, all_texts
 from manylabel.values import BoolArray, Corpus, FloatArray
 
 
@@ -131,3 +131,12 @@ def rows_by_role(
     for chosen_N in chose.values():
         train_N &= ~chosen_N
     return {"train": int(train_N.sum()), **{role: int(chosen_N.sum()) for role, chosen_N in chose.items()}}
+
+
+def parts_of_seen(corpora: Corpora) -> dict[str, npt.NDArray[np.uint64]]:
+    """Fingerprints of the texts as they are, and by role of those that chose something, for `Bundle.seen_parts`."""
+    # Out of fold all rows choose calibration and thresholds.
+    calibration = corpora.whole if corpora.whole is not None else corpora.calibration
+    chose = {"validation": corpora.validation, "calibration": calibration}
+    by_role = {role: np.unique(text_fingerprints(all_texts(rows))) for role, rows in chose.items()}
+    return {"identical": np.unique(raw_fingerprints(corpora.seen_texts())), **by_role}

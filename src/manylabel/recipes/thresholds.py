@@ -20,7 +20,7 @@ from manylabel.bundle.card import GOAL_FITTED
 from manylabel.bundle.contents import Bundle, FittedBaseline
 from manylabel.bundle.save import save_bundle
 from manylabel.config.schema import DataSettings
-from manylabel.data.duplicates import LeakAudit, raw_fingerprints, text_fingerprints
+from manylabel.data.duplicates import raw_fingerprints, text_fingerprints
 from manylabel.data.sketches import text_sketches
 from manylabel.decisions.abstain import ZoneGoal
 from manylabel.decisions.binomial import clopper_pearson
@@ -31,6 +31,7 @@ from manylabel.errors import Finding, UsageError, counted
 from manylabel.inference.load import LoadedModel
 from manylabel.recipes.corpora import Source, all_texts
 from manylabel.recipes.evaluate import load_rows
+from manylabel.recipes.independent import independent_rows, tell_seen
 from manylabel.recipes.provenance import corpus_fingerprint
 from manylabel.recipes.scoring import rows_by_role, seen_rows
 from manylabel.recipes.zones import ZONES_FITTED, NewZones, check_can_be_guaranteed, new_zones
@@ -89,7 +90,8 @@ class NewThresholds:
     """Old and new thresholds of a model and what they do on the rows that chose the new ones.
 
     `changed` names the labels that were fitted anew, `guaranteed` those of them with a guarantee. `seen` counts rows
-    that made the model by the way they were seen, `roles` by what they did; `left_out` were left out for a guarantee.
+    that made the model by the way they were seen, `roles` by what they did; `left_out` of these were left out for a
+    guarantee, and `left_out_dependent` others that are copies, near copies or of one group with a row that stayed.
     """
 
     thresholds: Thresholds
@@ -103,6 +105,7 @@ class NewThresholds:
     seen: Mapping[str, int]
     roles: Mapping[str, int]
     left_out: int
+    left_out_dependent: int
     wish: Wish
 
     def to_json(self) -> dict[str, object]:
@@ -112,6 +115,7 @@ class NewThresholds:
             "seen_in_training": dict(self.seen),
             "roles": dict(self.roles),
             "left_out": self.left_out,
+            "left_out_dependent": self.left_out_dependent,
             "confidence": self.wish.confidence,
             "chosen_on": "these rows chose the thresholds: the figures are better than on new rows",
             "labels": {name: self._label_json(name) for name in self.changed},
@@ -137,18 +141,23 @@ def find_thresholds(
     """Predict the rows of `source` and fit what `wish` asks for; nothing is saved.
 
     Rows that made the model are told. For a guarantee they are left out: probabilities of rows that the model
-    learnt from, or that its calibration was fitted on, are not those of new rows. Raises UsageError where a goal
-    cannot be guaranteed at all or a zone that stays does not hold its new threshold, ConfigError for an unknown
-    label, DataError with all problems of the file.
+    learnt from, or that its calibration was fitted on, are not those of new rows. Of rows that depend on each other
+    one is then kept. Raises UsageError where a goal cannot be guaranteed at all or a zone that stays does not hold
+    its new threshold, ConfigError for an unknown label, DataError with all problems of the file.
     """
     _check_wish(wish)
     bundle = model.bundle
     corpus = load_rows(model, source, options=options, observer=observer)
     texts = all_texts(corpus)
     audit, roles = seen_rows(bundle, texts), rows_by_role(bundle.seen_texts, bundle.seen_parts, texts)
-    _tell_seen(audit, roles, observer, drop=wish.guarantee)
+    tell_seen(audit, roles, observer, drop=wish.guarantee)
+    num_rows = len(corpus)
     if wish.guarantee:
-        corpus = corpus.select(np.flatnonzero(~audit.seen_N))
+        split, corpus = bundle.settings.split, corpus.select(np.flatnonzero(~audit.seen_N))
+        num_rows = len(corpus)
+        corpus = independent_rows(
+            corpus, similarity=split.near_duplicate_similarity, seed=split.seed, observer=observer
+        )
     observer.stage(f"Predicting {counted(len(corpus), 'row')}")
     probabilities_NL = model.predictor.predict(corpus.texts, corpus.pairs).probabilities_BL
     targets_NL = corpus.targets_NL
@@ -184,6 +193,7 @@ def find_thresholds(
         seen=audit.counts(),
         roles=roles,
         left_out=int(audit.seen_N.sum()) if wish.guarantee else 0,
+        left_out_dependent=num_rows - len(corpus),
         wish=wish,
     )
 
@@ -207,21 +217,6 @@ def _goal_of_all(bundle: Bundle, wish: Wish) -> Goal | None:
     if wish.goal is None and not wish.per_label:
         return Goal.parse(bundle.settings.decisions.goal)
     return wish.goal
-
-
-def _tell_seen(audit: LeakAudit, roles: Mapping[str, int], observer: Observer, *, drop: bool) -> None:
-    """Say how many rows made the model, and what becomes of them."""
-    num_seen = int(audit.seen_N.sum())
-    if not num_seen:
-        return
-    counts = {**roles, "near": audit.counts()["near"]}
-    parts = ", ".join(f"{name} {number:,}" for name, number in counts.items() if number)
-    rows = counted(len(audit.seen_N), "row")
-    found = f"{num_seen:,} of {rows} made the model or nearly equal such rows ({parts})"
-    if drop:
-        observer.stage(f"  {found}: left out, since a guarantee needs new rows")
-    else:
-        observer.stage(f"  warning: {found}; on rows of training the model is surer than on new ones")
 
 
 def _fitted(
@@ -278,11 +273,10 @@ def _with_guarantees(
         controlled, promise = _controlled(
             targets_NL[:, column], probabilities_NL[:, column], goal, wish.confidence
         )
-        if controlled.threshold is None:
-            notes[column] = "; ".join(
-                each for each in (notes[column], f"not guaranteed: {controlled.reason}") if each
-            )
-        elif plain.judged_L[column]:
+        reason = plain.reasons[column] or controlled.reason
+        if reason is not None:
+            notes[column] = "; ".join(each for each in (notes[column], f"not guaranteed: {reason}") if each)
+        elif controlled.threshold is not None:
             values_L[column], notes[column] = controlled.threshold, promise
             guaranteed.add(name)
     return replace(plain, values_L=values_L, notes=tuple(notes)), frozenset(guaranteed)

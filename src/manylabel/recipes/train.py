@@ -17,11 +17,11 @@ from manylabel.bundle.files import check_target, require_writable
 from manylabel.bundle.probes import Probes
 from manylabel.bundle.save import save_bundle
 from manylabel.config.schema import RunSettings
-from manylabel.data.duplicates import raw_fingerprints, text_fingerprints
+from manylabel.data.duplicates import text_fingerprints
 from manylabel.data.sketches import text_sketches
 from manylabel.decisions.calibration_fit import CalibrationFit
 from manylabel.decisions.goals import Goal
-from manylabel.errors import Finding, TrainingError, UsageError, counted
+from manylabel.errors import ConfigError, Finding, TrainingError, UsageError, counted
 from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.inference.predictor import Predictor
 from manylabel.modeling.classifier import Classifier
@@ -32,7 +32,7 @@ from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.recipes.corpora import Corpora, Others, Source, all_texts, gather_corpora
 from manylabel.recipes.cross_fit import cross_fitted, out_of_fold_baseline
 from manylabel.recipes.evaluate import Judged, judge_rows
-from manylabel.recipes.folds import OutOfFold, forget_folds, out_of_fold
+from manylabel.recipes.folds import OutOfFold, folds_place, forget_folds, out_of_fold
 from manylabel.recipes.judge import (
     calibrated,
     chosen_thresholds,
@@ -52,7 +52,7 @@ from manylabel.recipes.prepare import (
 from manylabel.recipes.provenance import describe_run
 from manylabel.recipes.report import Page, report_inputs
 from manylabel.recipes.run import Run, identity_of, opened_run, stopped
-from manylabel.recipes.scoring import rows_by_role, score_rows
+from manylabel.recipes.scoring import parts_of_seen, rows_by_role, score_rows
 from manylabel.report.render import render_report
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.head_start import start_head
@@ -61,6 +61,11 @@ from manylabel.training.objectives import build_objective
 from manylabel.training.observers import Observer
 from manylabel.training.preflight import GIB, free_memory
 from manylabel.training.processes import Processes
+
+OUT_OF_FOLD = (
+    "each row was scored and decided by one of {folds} fold models that had not seen it; the saved model's own "
+    "calibration and thresholds were chosen on all of these rows"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +122,7 @@ def train_model(
         raise UsageError(Finding("U251", "train", found, "folds on one process", "leave out --processes"))
     check_target(job.out, job.overwrite)
     require_writable(job.out)
-    Goal.parse(settings.decisions.goal)  # A goal with a slip is refused now, not after hours of training.
+    _check_decisions(settings)
     with opened_run(job.out, processes) as run:
         encoder_folder = locate_encoder(settings.model.encoder)
         corpora = gather_corpora(job.source, job.others, settings=settings, observer=observer)
@@ -135,7 +140,8 @@ def train_model(
         if processes.is_main:
             evaluation = _judge_and_save(parts, outcome, job, folded)
             run.finish()
-            forget_folds(folds_place(job.out))
+            if job.folds:
+                forget_folds(folds_place(job.out))
     if outcome.ending == "non-finite loss" and processes.is_main:
         raise TrainingError(_non_finite(outcome, job.out))
     return TrainReport(job.out, outcome, evaluation)
@@ -236,6 +242,17 @@ def _preflight(trainer: Trainer, run: Run, settings: RunSettings, observer: Obse
                        "--set training.gradient_checkpointing=true needs less")  # fmt: skip
 
 
+def _check_decisions(settings: RunSettings) -> None:
+    """Refuse now, not after hours of training, what cannot be decided then; raises ConfigError."""
+    Goal.parse(settings.decisions.goal)
+    if settings.model.head == "cls" and settings.decisions.calibration in ("beta", "isotonic"):
+        raise ConfigError(
+            Finding("C245", "setting decisions.calibration", f"{settings.decisions.calibration} with model.head=cls",
+                    "auto, none, temperature or platt, which the last layer can take up for transformers",
+                    "choose one of these, or --set model.head=mean")
+        )  # fmt: skip
+
+
 def _scored_out_of_fold(
     job: Job,
     corpora: Corpora,
@@ -259,19 +276,14 @@ def _scored_out_of_fold(
     )
 
 
-def folds_place(out: Path) -> Path:
-    """Where finished folds wait for the model `out`."""
-    place = out.resolve()
-    return place.with_name(place.name + ".folds")
-
-
 def _judge_and_save(
     parts: _Parts, outcome: Outcome, job: Job, folded: OutOfFold | None
 ) -> Mapping[str, Any] | None:
     """Calibration, thresholds, baseline, test figures, and the bundle with all of it; the test figures."""
     settings, corpora, observer = parts.settings, parts.corpora, parts.observer
-    predictor, baseline = _decided(parts, folded)
-    judged = _judged(parts, predictor, baseline, job, folded)
+    decided = _decided(parts, folded)
+    predictor, baseline = decided.predictor, decided.baseline
+    judged = _judged(parts, decided, job, folded)
     is_cls = settings.model.head == "cls"
     calibration = take_up(predictor.calibration, parts.classifier) if is_cls else predictor.calibration
     exact = predictor_of(parts.classifier, parts.tokenizer, corpora, settings, precision="fp32")
@@ -289,7 +301,7 @@ def _judge_and_save(
         provenance=describe_run(corpora, outcome, parts.encoder_folder, settings),
         seen_texts=np.unique(text_fingerprints(seen)),
         seen_sketches=text_sketches(seen),
-        seen_parts=_parts_of_seen(corpora),
+        seen_parts=parts_of_seen(corpora),
         calibration=calibration,
         baseline=baseline,
         evaluation=figures,
@@ -304,28 +316,41 @@ def _judge_and_save(
     return figures
 
 
-def _judged(
-    parts: _Parts, predictor: Predictor, baseline: FittedBaseline, job: Job, folded: OutOfFold | None
-) -> Judged | None:
+@dataclass(frozen=True, eq=False)
+class _Decided:
+    """What decides: the predictor with calibration and thresholds, the baseline with its own, from the same rows.
+
+    `of_baseline_NL` are the baseline's probabilities out of fold, where the rows are.
+    """
+
+    predictor: Predictor
+    baseline: FittedBaseline
+    of_baseline_NL: npt.NDArray[np.float64] | None = None
+
+
+def _judged(parts: _Parts, decided: _Decided, job: Job, folded: OutOfFold | None) -> Judged | None:
     """Scores and figures of the test rows, or of all rows out of fold; None where there are neither."""
     settings, corpora, observer = parts.settings, parts.corpora, parts.observer
     if corpora.test is not None:
         observer.stage(f"Evaluating on {counted(len(corpora.test), 'test row')}")
-        scored = score_rows(predictor, baseline, corpora.test)
+        scored = score_rows(decided.predictor, decided.baseline, corpora.test)
         seen_texts = text_fingerprints(corpora.seen_texts())
-        roles = rows_by_role(seen_texts, _parts_of_seen(corpora), all_texts(corpora.test))
+        roles = rows_by_role(seen_texts, parts_of_seen(corpora), all_texts(corpora.test))
         return judge_rows(
             scored, seen=corpora.leaks, roles=roles, settings=settings.evaluation, observer=observer
         )
-    if folded is None or corpora.whole is None:
+    if folded is None or corpora.whole is None or decided.of_baseline_NL is None:
         return None
-    scored = cross_fitted(folded, corpora.whole, predictor, settings, observer=observer)
+    scored = cross_fitted(
+        folded, corpora.whole, decided.predictor, settings, of_baseline_NL=decided.of_baseline_NL
+    )
     judged = judge_rows(scored, seen=None, roles={}, settings=settings.evaluation, observer=observer)
-    return replace(judged, evaluation=replace(judged.evaluation, out_of_fold=job.folds))
+    told = OUT_OF_FOLD.format(folds=job.folds)
+    return replace(judged, evaluation=replace(judged.evaluation, out_of_fold=job.folds, chosen_on=told))
 
 
-def _decided(parts: _Parts, folded: OutOfFold | None) -> tuple[Predictor, FittedBaseline]:
-    """The predictor with calibration and thresholds, the baseline with its own, from the same rows."""
+def _decided(parts: _Parts, folded: OutOfFold | None) -> _Decided:
+    """Choose calibration and thresholds, on the calibration rows or out of fold."""
     settings, corpora, observer = parts.settings, parts.corpora, parts.observer
     is_cls = settings.model.head == "cls"
     predictor = predictor_of(
@@ -336,7 +361,7 @@ def _decided(parts: _Parts, folded: OutOfFold | None) -> tuple[Predictor, Fitted
         predictor, fit = decide_on(predictor, corpora.calibration, settings, only_lines=is_cls)
         _tell_calibration(fit, observer)
         observer.stage("Training the baseline (TF-IDF + logistic regression)")
-        return predictor, fit_baseline_beside(corpora, settings)
+        return _Decided(predictor, fit_baseline_beside(corpora, settings))
     rows = corpora.whole
     observer.stage("Choosing calibration and thresholds on the rows out of fold")
     fit = calibrated(folded.logits_NL, rows, settings, only_lines=is_cls)
@@ -344,14 +369,7 @@ def _decided(parts: _Parts, folded: OutOfFold | None) -> tuple[Predictor, Fitted
     _tell_calibration(fit, observer)
     of_baseline_NL = out_of_fold_baseline(rows, folded.fold_N, settings, observer=observer)
     baseline = FittedBaseline(fit_linear(rows, settings), chosen_thresholds(of_baseline_NL, rows, settings))
-    return predictor.with_thresholds(thresholds, fit.calibration), baseline
-
-
-def _parts_of_seen(corpora: Corpora) -> dict[str, npt.NDArray[np.uint64]]:
-    """Fingerprints of the texts as they are, and by role of those that chose something."""
-    chose = {"validation": corpora.validation, "calibration": corpora.calibration}
-    by_role = {role: np.unique(text_fingerprints(all_texts(rows))) for role, rows in chose.items()}
-    return {"identical": np.unique(raw_fingerprints(corpora.seen_texts())), **by_role}
+    return _Decided(predictor.with_thresholds(thresholds, fit.calibration), baseline, of_baseline_NL)
 
 
 def _tell_calibration(chosen: CalibrationFit, observer: Observer) -> None:

@@ -58,6 +58,8 @@ class ReportInputs:
     texts: tuple[str, ...] | None = None
     chosen: ChosenRows | None = None
     contradictory_rows: int | None = None
+    decided_NL: BoolArray | None = None
+    """The decisions where not the thresholds made them, as for rows decided out of fold."""
 
     def __post_init__(self) -> None:
         shape = (len(self.ids), len(self.labels))
@@ -81,7 +83,9 @@ class ReportInputs:
     @property
     def decisions_NL(self) -> BoolArray:
         """Which labels are decided for which rows."""
-        return self.thresholds.decide(self.probabilities_NL)
+        return (
+            self.decided_NL if self.decided_NL is not None else self.thresholds.decide(self.probabilities_NL)
+        )
 
     @property
     def annotated_NL(self) -> BoolArray:

@@ -176,6 +176,11 @@ def _chosen_rows(inputs: ReportInputs) -> Answer:
 
 
 def _leaks(inputs: ReportInputs) -> Answer:
+    if folds := inputs.figure("out_of_fold"):
+        return (
+            "passed",
+            f"Each row was scored by one of {folds} fold models that saw neither it nor a near copy of it.",
+        )
     seen, rows = inputs.figure("rows_seen_in_training"), max(len(inputs.ids), 1)
     if seen is None:
         return "look closer", "There was no leak audit: it is not known whether training saw these rows."
@@ -237,6 +242,9 @@ def _unjudged(inputs: ReportInputs) -> Answer:
         have = counted(len(names), "label decides", "labels decide")
         sentence = f"{have} at the default threshold, for want of rows to choose one on: {listed(names)}."
         return "look closer", sentence
+    if inputs.figure("out_of_fold"):
+        told = "The figures come from thresholds of the other folds; the model's own were chosen on all of these rows"
+        return "passed", told + ", so move the sliders below with that in mind."
     return "passed", "Every threshold was chosen on rows of its own."
 
 

@@ -163,3 +163,31 @@ def test_54_000_comments_take_less_than_a_minute(data_folder):
     groups = duplicate_groups(texts, similarity=0.8)
     assert time.perf_counter() - started < 60
     assert len(np.unique(groups)) < len(texts)
+
+
+def test_a_cell_that_nobody_annotated_contradicts_nothing():
+    targets_NL = np.array([[1, -1], [-1, 0], [1, 0], [0, 0], [-1, -1]], dtype=np.int8)
+    texts = ("same", "same", "other", "Other", "other")
+    ids = tuple("12345")
+    corpus = Corpus("t", texts, LabelSet(("a", "b")), targets_NL, ids, np.arange(1, 6))
+    assert contradictory_rows(corpus).tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        (
+            "我们的包裹已经三个星期没有到了请尽快告诉我们现在它在哪里谢谢",
+            "我们的包裹已经四个星期没有到了请尽快告诉我们现在它在哪里谢谢",
+        ),
+        (
+            "この商品は三週間前に注文しましたがまだ届いていませんご確認ください",
+            "この商品は二週間前に注文しましたがまだ届いていませんご確認ください",
+        ),
+        ("ฉันสั่งซื้อสินค้านี้เมื่อสามสัปดาห์ก่อนแต่ยังไม่ได้รับของเลย", "ฉันสั่งซื้อสินค้านี้เมื่อสองสัปดาห์ก่อนแต่ยังไม่ได้รับของเลย"),
+    ],
+)
+def test_near_copies_in_scripts_without_spaces_are_found(text, changed):
+    others = [text[::-1] + str(number) for number in range(3)]
+    found = leak_audit([*others, text], [changed, "short"])
+    assert found.near_N.tolist() == [True, False]

@@ -91,6 +91,11 @@ def test_an_unjudged_label_sends_nothing_and_says_why():
     zones = zones_for_quality(TARGETS_NL[:3], SCORES_NL[:3], ("only",), precision=0.9, miss_rate=0.1)
     assert zones.reasons == ("2 positive rows, at least 5 needed",)
     assert limits(zones) == (0.5, 0.5)
+    assert zones.notes == (None,)
+    promised = zones_for_quality(
+        TARGETS_NL[:3], SCORES_NL[:3], ("only",), precision=0.9, miss_rate=0.1, confidence=0.9
+    )
+    assert promised.notes == ("not guaranteed: 2 positive rows, at least 5 needed",)
 
 
 def test_rows_count_once_however_many_labels_ask():

@@ -160,28 +160,112 @@ def test_nothing_annotated_is_no_calibration():
     assert fit(np.empty((0, 1), np.int8), np.empty((0, 1))).calibration.methods == {"label 0": "none"}
 
 
-@pytest.mark.parametrize("method", ["auto", "temperature", "platt", "beta", "isotonic"])
-def test_a_label_whose_logits_point_the_wrong_way_keeps_them_and_says_so(method):
+TROUBLE = "does not rise with the logits"
+
+
+def uninformative(generator, rows=2000, share=0.05):
+    """Logits that know nothing of targets of which 5 % are positive."""
+    targets_NL = np.zeros((rows, 1), np.int8)
+    targets_NL[: round(share * rows)] = 1
+    return targets_NL, generator.normal(scale=2.0, size=(rows, 1))
+
+
+def error_of(calibration, targets_NL, logits_NL):
+    """Calibration error of the first label, whose order must be that of its logits."""
+    probabilities = calibration.apply(logits_NL)[:, 0]
+    assert (np.diff(probabilities[np.argsort(logits_NL[:, 0])]) >= 0).all()
+    return expected_calibration_error(targets_NL[:, 0], probabilities, bins=2)
+
+
+@pytest.mark.parametrize("method", ["auto", "lines", "platt", "beta"])
+@pytest.mark.parametrize("seed", range(4))
+def test_uninformative_logits_get_the_share_of_positives(method, seed):
+    targets_NL, logits_NL = uninformative(np.random.default_rng(seed))
+    fitted = fit(targets_NL, logits_NL, method)
+    assert error_of(Calibration.identity(("x",)), targets_NL, logits_NL) > 0.4
+    assert error_of(fitted.calibration, targets_NL, logits_NL) < 0.015
+    assert fitted.calibration.apply(logits_NL).mean() == pytest.approx(0.05, abs=0.001)
+    best = min(fitted.choices[0].log_losses.values())
+    assert fitted.choices[0].log_losses[fitted.choices[0].method] < best + 0.01
+
+
+@pytest.mark.parametrize("method", ["auto", "lines", "platt", "beta", "isotonic"])
+@pytest.mark.parametrize("value", [0.0, 0.3, 600.0, 1e3])
+def test_equal_logits_get_the_share_of_positives(method, value):
+    targets_NL, logits_NL = uninformative(np.random.default_rng(0))
+    logits_NL[:] = value
+    fitted = fit(targets_NL, logits_NL, method)
+    assert fitted.calibration.apply(logits_NL) == pytest.approx(100.5 / 2001, rel=1e-4)
+    assert fitted.choices[0].method == ("platt" if method in ("auto", "lines") else method)
+    assert fitted.choices[0].reason.endswith(
+        f"; almost flat, as the fit of {fitted.choices[0].method} {TROUBLE}"
+    )
+
+
+@pytest.mark.parametrize("method", ["auto", "lines", "platt"])
+def test_logits_that_point_the_wrong_way_get_a_line_that_barely_rises(method):
     generator = np.random.default_rng(8)
     logits_NL = generator.normal(scale=2.0, size=(500, 1))
-    fitted = fit(draw(generator, -logits_NL), logits_NL, method)
-    assert fitted.calibration.methods == {"label 0": "none"}
-    assert fitted.choices[0].reason == "none: positive rows do not have the higher logits on average"
+    targets_NL = draw(generator, -logits_NL - 3.0)
+    fitted = fit(targets_NL, logits_NL, method)
+    (line,) = fitted.calibration.maps
+    share = (targets_NL.sum() + 0.5) / 501
+    assert (line.slope, line.intercept + line.slope * np.median(logits_NL)) == pytest.approx(
+        (0.001, np.log(share / (1 - share)))
+    )
+    assert (np.diff(line.apply(np.sort(logits_NL[:, 0]))) > 0).all()
+    assert TROUBLE in fitted.choices[0].reason
+    losses = fitted.choices[0].log_losses
+    assert losses["platt"] < losses["none"]
 
 
-def test_equal_logits_are_kept_with_a_reason():
+def test_rare_labels_without_information_share_the_almost_flat_line():
+    generator = np.random.default_rng(3)
+    targets_NL = np.zeros((1000, 3), np.int8)
+    targets_NL[:10] = 1
+    fitted = fit(targets_NL, np.full((1000, 3), 0.5) + generator.normal(size=(1000, 3)) * 1e-9)
+    assert [choice.pooled for choice in fitted.choices] == [True] * 3
+    assert fitted.calibration.apply(np.full((1, 3), 0.5)) == pytest.approx(30.5 / 3001)
+
+
+def test_none_stays_where_an_almost_flat_map_is_no_better():
+    # Equal logits that are right already; for a set method the choice is between the two alone.
     targets_NL = np.repeat([0, 1], 50).astype(np.int8)[:, None]
-    assert fit(targets_NL, np.full((100, 1), 0.3)).choices[0].reason == "none: all logits are equal"
+    for method in ("auto", "lines", "temperature", "platt", "beta", "isotonic"):
+        fitted = fit(targets_NL, np.zeros((100, 1)), method)
+        assert fitted.calibration.methods == {"label 0": "none"}
+        assert fitted.choices[0].reason.startswith("none: ")
+    assert TROUBLE in fitted.choices[0].reason
 
 
-def test_a_set_method_that_cannot_rise_gives_none_with_a_reason():
-    # All logits are above 0 and half the rows are negative: the best slope through 0 is below 0.
+def test_a_set_temperature_that_cannot_rise_is_almost_flat_where_that_is_better():
+    # All logits are above 5 and four rows of five are negative: the best slope through 0 is below 0.
     logits_NL = np.linspace(5, 6, 200)[:, None]
     targets_NL = np.tile([0, 0, 0, 0, 1], 40).astype(np.int8)[:, None]
-    targets_NL[-1] = 1
     fitted = fit(targets_NL, logits_NL, "temperature")
-    assert fitted.choices[0].reason == "none: the fit of temperature does not rise with the logits"
-    assert fitted.choices[0].method == "none"
+    assert fitted.choices[0].reason == f"temperature as set; almost flat, as the fit of temperature {TROUBLE}"
+    assert fitted.calibration.apply(logits_NL) == pytest.approx(0.5, abs=0.002)
+
+
+@pytest.mark.parametrize("method", ["auto", "lines", "temperature", "platt", "beta", "isotonic"])
+def test_one_absurd_logit_does_not_spoil_the_map(method):
+    generator = np.random.default_rng(4)
+    logits_NL = generator.normal(size=(2000, 1)) + 3.0
+    targets_NL = draw(generator, 2.0 * logits_NL - 10.5)
+    absurd_NL = logits_NL.copy()
+    absurd_NL[np.flatnonzero(targets_NL)[0]] = -700.0
+    assert absurd_NL[targets_NL == 1].mean() < absurd_NL[targets_NL == 0].mean()
+    fitted = fit(targets_NL, absurd_NL, method)
+    losses = fitted.choices[0].log_losses
+    assert fitted.choices[0].method != "none"
+    assert losses[fitted.choices[0].method] < losses["none"]
+    if method != "temperature":
+        assert error_of(Calibration.identity(("x",)), targets_NL, absurd_NL) > 0.6
+        assert error_of(fitted.calibration, targets_NL, absurd_NL) < 0.03
+        away = fitted.calibration.apply(logits_NL) - fit(targets_NL, logits_NL, method).calibration.apply(
+            logits_NL
+        )
+        assert np.abs(away).mean() < 0.05
 
 
 def test_isotonic_is_a_candidate_from_100_rows_of_each_class_on():

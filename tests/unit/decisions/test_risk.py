@@ -202,6 +202,22 @@ def test_the_simulation_finds_a_promise_that_is_broken(simulation, monkeypatch, 
     assert "FAILS" in capsys.readouterr().out
 
 
+def test_a_promise_that_is_never_made_fails_the_simulation(simulation, monkeypatch):
+    rows = simulation.synthetic_rows(7, 5_000)
+    options = {"draws": 20, "num_calibration": 600, "seed": 8}
+    assert all(each.holds for each in simulation.simulate(rows, **options))
+
+    def never(targets_N, scores_N, *, precision, delta):
+        return Controlled(None, "never", len(scores_N), None)
+
+    monkeypatch.setattr(simulation, "certify_precision", never)
+    failed = [each for each in simulation.simulate(rows, **options) if not each.holds]
+    assert [(each.kind, each.label) for each in failed] == [("certified precision broken", "calibrated")]
+    # Rows of a file may have no label that can be certified.
+    of_file = simulation.Rows(rows.labels, rows.targets_NL, rows.probabilities_NL, True)
+    assert all(each.holds for each in simulation.simulate(of_file, **options))
+
+
 def test_the_simulation_reads_a_file(simulation, tmp_path, capsys):
     rows = simulation.synthetic_rows(7, 3_000)
     np.savez(tmp_path / "rows.npz", targets=rows.targets_NL, probabilities=rows.probabilities_NL)

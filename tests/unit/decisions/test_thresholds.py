@@ -62,10 +62,12 @@ def test_a_label_that_validation_cannot_judge_keeps_the_default_with_a_reason():
     )
     probabilities_NL = np.linspace(0.05, 0.95, 20).reshape(4, 5)
     fitted = fit_thresholds(targets_NL, probabilities_NL, tuple("abcde"), min_positives=2, default=0.4)
-    assert fitted.judged_L.tolist() == [True, False, False, False, True]
-    assert fitted.values_L[1:4].tolist() == [0.4, 0.4, 0.4]
+    assert fitted.judged_L.tolist() == [True, False, False, False, False]
+    assert fitted.values_L[1:].tolist() == [0.4, 0.4, 0.4, 0.4]
     needed = "0 positive rows, at least 2 needed"
-    assert fitted.reasons == (None, "no negative rows", needed, needed, None)
+    # Four positives, no negative; and two positives, one negative.
+    negatives = "{} negative rows, at least 2 needed"
+    assert fitted.reasons == (None, negatives.format(0), needed, needed, negatives.format(1))
 
 
 def test_without_rows_every_label_keeps_the_default():

@@ -74,7 +74,7 @@ def test_a_hand_worked_case():
     targets_NL = np.array([[1], [1], [0], [0], [1], [0]], np.int8)
     scores_NL = np.array([[0.7], [0.9], [0.1], [0.2], [0.95], [0.8]])
     members_N = np.array([0, 0, 0, 0, 1, 1], np.int8)
-    found = bias_aucs(targets_NL, scores_NL, ("toxic",), {"x": members_N}, min_rows=1)
+    found = bias_aucs(targets_NL, scores_NL, ("toxic",), {"x": members_N}, min_rows=1, min_of_class=1)
     assert [auc.value for auc in found.subgroups[0].aucs["toxic"]] == [1.0, 0.5, 1.0]
     # Of 3 x 3 pairs over all rows one is wrong: 0.7 (toxic) below 0.8 (not).
     assert found.overall["toxic"].overall_auc.value == pytest.approx(8 / 9)
@@ -90,7 +90,7 @@ def test_no_rows_can_crash_it_and_what_is_undefined_has_a_reason(rows):
     targets_NL = np.array([[row[0]] for row in rows], np.int8).reshape(-1, 1)
     scores_NL = np.array([[row[1]] for row in rows]).reshape(-1, 1)
     members_N = np.array([row[2] for row in rows], np.int8)
-    found = bias_aucs(targets_NL, scores_NL, ("a",), {"x": members_N}, min_rows=1)
+    found = bias_aucs(targets_NL, scores_NL, ("a",), {"x": members_N}, min_rows=1, min_of_class=1)
     content = found.to_json()
     json.dumps(content, allow_nan=False)
     of_label = content["bias"][0]["labels"]["a"]
@@ -180,3 +180,10 @@ def test_shapes_must_agree():
         bias_aucs(targets_NL, probabilities_NL[:, :1], LABELS, subgroups)
     with pytest.raises(ValueError, match="one number a row"):
         bias_aucs(targets_NL, probabilities_NL, LABELS, {"x": np.zeros(3, np.int8)})
+
+
+def test_a_handful_of_rows_of_a_class_gives_no_figure():
+    targets_NL = np.array([[1]] * 4 + [[0]] * 40, dtype=np.int8)
+    scores_NL = np.linspace(1.0, 0.0, 44)[:, None]
+    (found,) = bias_aucs(targets_NL, scores_NL, ("a",), {"x": np.ones(44, np.int8)}).subgroups
+    assert found.aucs["a"][0].reason == "fewer than 5 positive rows in the subgroup"

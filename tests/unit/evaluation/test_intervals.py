@@ -265,3 +265,16 @@ def test_the_coverage_simulation_judges_what_it_counts(monkeypatch, capsys):
     # 5 % +- 2.576 standard errors of 0.69 %.
     for rejected, good in ((32, False), (33, True), (67, True), (68, False)):
         assert simulation.rejection_lines(outcomes(950, rejected))[1] is good
+
+
+def test_many_labels_with_one_positive_do_not_push_the_intervals_beside_the_figure():
+    generator = np.random.default_rng(3)
+    targets_NL = np.zeros((1500, 121), dtype=np.int8)
+    targets_NL[:400, 0] = 1
+    targets_NL[np.arange(600, 720), np.arange(1, 121)] = 1
+    probabilities_NL = generator.random(targets_NL.shape) * 0.4
+    probabilities_NL[:360, 0] = 0.9
+    figures = bootstrap(targets_NL, probabilities_NL, thresholds_for(121), settings=quick()).figures
+    for path in (("micro", "recall"), ("micro", "f1"), ("overall", "hamming_loss"), ("overall", "lrap")):
+        figure = figures[path]
+        assert figure.low < figure.value < figure.high, path

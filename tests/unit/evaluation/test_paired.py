@@ -111,7 +111,8 @@ def test_one_conclusion_for_better_worse_and_neither():
     figure = better.figures["macro", "average_precision"]
     assert better.conclusion("the baseline", "the model") == (
         f"The model is better than the baseline: macro average precision {figure.b:.3f} against {figure.a:.3f}, "
-        f"difference {figure.difference:+.3f} (95 % interval {figure.low:+.3f} to {figure.high:+.3f}, p = 0.005); "
+        f"difference {figure.difference:+.3f} (95 % interval {figure.low:+.3f} to {figure.high:+.3f}, "
+        f"p = {figure.p:.3f}); "
         "after Holm's correction 2 of 3 labels differ (2 better, 0 worse)."
     )
     worse = run(targets_NL, strong_NL, weak_NL)
@@ -256,11 +257,21 @@ def test_json_has_figures_by_name_and_labels_by_metric():
     )
 
 
-@pytest.mark.parametrize(("rows", "resamples"), [(0, 100), (50, 0)])
-def test_nothing_to_draw_gives_no_figures(rows, resamples):
+def test_no_rows_give_no_figures():
     targets_NL, a_NL, b_NL = make_case(50)
-    found = run(targets_NL[:rows], a_NL[:rows], b_NL[:rows], resamples=resamples)
+    found = run(targets_NL[:0], a_NL[:0], b_NL[:0], resamples=100)
     assert (found.figures, found.verdict()) == ({}, "not comparable")
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_without_resamples_there_are_figures_and_no_intervals():
+    targets_NL, a_NL, b_NL = make_case(50)
+    found, drawn = (run(targets_NL, a_NL, b_NL, resamples=count) for count in (0, 50))
+    assert set(found.figures) == set(drawn.figures)
+    for path, figure in found.figures.items():
+        assert figure.difference == pytest.approx(drawn.figures[path].difference, nan_ok=True, abs=1e-12)
+        assert (figure.low, figure.p) == (None, None)
+    assert "no resamples" in found.conclusion()
     json.dumps(found.to_json(), allow_nan=False)
 
 

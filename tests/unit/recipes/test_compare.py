@@ -55,6 +55,9 @@ def test_figures_of_both_models_and_the_baseline(models, tiny_mails, capsys):
         result_console().print(part)
     shown = capsys.readouterr().out
     assert "made model A, which favours it" in shown
+    assert "Without the rows that made either" in shown
+    unseen = content["without_seen_rows"]["figures"]["macro/roc_auc"]
+    assert unseen["a"] != content["figures"]["macro/roc_auc"]["a"]
     assert content["conclusion"].split(";")[0][:40] in shown
 
 

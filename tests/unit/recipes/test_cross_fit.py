@@ -9,9 +9,9 @@ from manylabel.bundle.load import load_bundle
 from manylabel.config.load import load_settings
 from manylabel.config.schema import DataSettings
 from manylabel.data.corpus import load_corpus
-from manylabel.errors import UsageError
+from manylabel.errors import ConfigError, UsageError
 from manylabel.inference.load import load_model
-from manylabel.recipes.cross_fit import cross_fitted
+from manylabel.recipes.cross_fit import cross_fitted, out_of_fold_baseline
 from manylabel.recipes.evaluate import judge_rows
 from manylabel.recipes.folds import OutOfFold
 from manylabel.recipes.train import Job, train_model
@@ -35,7 +35,8 @@ def folded(rows):
 
 
 def scored(rows, folded, predictor):
-    return cross_fitted(folded, rows, predictor, SETTINGS, observer=SilentObserver())
+    of_baseline_NL = out_of_fold_baseline(rows, folded.fold_N, SETTINGS, observer=SilentObserver())
+    return cross_fitted(folded, rows, predictor, SETTINGS, of_baseline_NL=of_baseline_NL)
 
 
 def test_labels_of_a_fold_decide_nothing_about_its_rows(tiny_model, rows, folded):
@@ -74,6 +75,10 @@ def test_training_with_folds_holds_no_rows_out_and_judges_all(tiny_mails, tiny_e
     report = train_model(job, settings=settings, observer=SilentObserver())
     assert report.evaluation["out_of_fold"] == 3
     assert report.evaluation["rows"] == 120
+    assert "one of 3 fold models that had not seen it" in report.evaluation["chosen_on"]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "## Figures out of fold" in card
+    assert "Figures on the test rows" not in card
     data = load_bundle(tmp_path / "model").provenance.data
     assert set(data) == {"train", "validation"}
     assert data["train"]["rows"] + data["validation"]["rows"] == 120
@@ -86,3 +91,22 @@ def test_folds_and_calibration_rows_contradict_each_other(tiny_mails, tiny_encod
         train_model(
             job, settings=load_settings(None, [f"model.encoder={tiny_encoder}"]), observer=SilentObserver()
         )
+
+
+@pytest.mark.parametrize("method", ["beta", "isotonic"])
+def test_maps_that_transformers_cannot_have_are_refused_for_cls_before_training(
+    method, tiny_mails, tiny_encoder, tmp_path
+):
+    settings = load_settings(
+        None, ["model.head=cls", f"decisions.calibration={method}", f"model.encoder={tiny_encoder}"]
+    )
+    with pytest.raises(ConfigError, match="C245"):
+        train_model(Job(tiny_mails, tmp_path / "model"), settings=settings, observer=SilentObserver())
+
+
+def test_a_training_without_folds_leaves_files_of_that_name_alone(
+    tiny_mails, tiny_encoder, train_tiny, tmp_path
+):
+    (tmp_path / "model.folds").write_text("mine")
+    train_tiny(tiny_mails, tiny_encoder, tmp_path / "model", training__epochs=1, evaluation__resamples=0)
+    assert (tmp_path / "model.folds").read_text() == "mine"

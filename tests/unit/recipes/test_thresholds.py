@@ -12,6 +12,7 @@ from manylabel.bundle import files
 from manylabel.bundle.load import load_bundle
 from manylabel.cli.main import main
 from manylabel.config.schema import DataSettings
+from manylabel.decisions.abstain import ZoneGoal
 from manylabel.decisions.goals import Goal, fit_goal
 from manylabel.decisions.risk import control_misses
 from manylabel.errors import ConfigError, UsageError
@@ -184,8 +185,54 @@ def test_seen_rows_are_told_and_left_out_for_a_guarantee(loaded, tiny_mails):
     assert any("warning: " in line and "made the model" in line for line in told.lines)
     guaranteed = find(loaded, tiny_mails, Wish(Goal.parse("recall=0.9"), guarantee=True), told)
     assert guaranteed.left_out == sum(new.seen.values())
-    assert len(guaranteed.corpus) == 120 - guaranteed.left_out
-    assert "left out, since a guarantee needs new rows" in told.lines[-2]
+    assert len(guaranteed.corpus) == 120 - guaranteed.left_out - guaranteed.left_out_dependent
+    assert any("left out, since a guarantee needs new rows" in line for line in told.lines)
+
+
+def test_copies_of_rows_do_not_make_a_guarantee_surer(loaded, fresh_rows, tmp_path):
+    header, *lines = fresh_rows.read_text().splitlines()
+    copied = tmp_path / "copied.csv"
+    copied.write_text("\n".join([header, *(line for line in lines for _ in range(3))]) + "\n")
+    wish = Wish(Goal.parse("precision=0.3"), guarantee=True, confidence=0.9, abstain=ZoneGoal(0.3, 0.1))
+    told = Told()
+    once, thrice = find(loaded, fresh_rows, wish), find(loaded, copied, wish, told)
+    assert once.left_out_dependent == 0
+    assert thrice.left_out_dependent == thrice.to_json()["left_out_dependent"] == 300
+    assert any("300 of 450 rows are copies or near copies" in line for line in told.lines)
+    assert once.guaranteed
+    assert thrice.guaranteed == once.guaranteed
+    assert thrice.thresholds.values_L.tolist() == once.thresholds.values_L.tolist()
+    assert thrice.zones.to_json() == once.zones.to_json()
+    # Without a guarantee no row is left out.
+    plain = find(loaded, copied, Wish(Goal.parse("precision=0.3")))
+    assert (len(plain.corpus), plain.left_out_dependent) == (450, 0)
+
+
+def test_of_the_rows_of_one_group_a_guarantee_takes_one(loaded, fresh_rows, tmp_path):
+    header, *lines = fresh_rows.read_text().splitlines()
+    grouped = tmp_path / "grouped.csv"
+    rows = [f"{line},g{index % 50}" for index, line in enumerate(lines)]
+    grouped.write_text("\n".join([f"{header},thread", *rows]) + "\n")
+    options = DataSettings(group_column="thread", label_columns=LABELS)
+    wish = Wish(Goal.parse("recall=0.9"), guarantee=True)
+    new = find_thresholds(loaded, grouped, wish, options=options, observer=Told())
+    assert sorted(new.corpus.groups) == sorted(f"g{index}" for index in range(50))
+    assert (len(new.corpus), new.left_out_dependent) == (50, 100)
+    # Chosen by a draw: neither always the first row of a group nor always the last.
+    assert len({(int(row) - 1) // 50 for row in new.corpus.rows_N}) == 3
+
+
+def test_an_unjudged_label_is_noted_as_not_guaranteed(loaded, fresh_rows, tmp_path):
+    header, *lines = fresh_rows.read_text().splitlines()
+    full = tmp_path / "full.csv"
+    full.write_text("\n".join([header, *(line.rpartition(",")[0] + ",1" for line in lines)]) + "\n")
+    wish = Wish(Goal.parse("recall=0.9"), guarantee=True, abstain=ZoneGoal(0.5, 0.1))
+    new = find(loaded, full, wish)
+    reason = "0 negative rows, at least 5 needed"
+    assert "praise" not in new.guaranteed
+    assert (new.thresholds.reasons[2], new.thresholds.notes[2]) == (reason, f"not guaranteed: {reason}")
+    assert "guaranteed with confidence 0.95 where no note says otherwise" in new.zones.goal
+    assert new.zones.to_json()["labels"]["praise"]["note"] == f"not guaranteed: {reason}"
 
 
 @pytest.fixture(scope="module")
