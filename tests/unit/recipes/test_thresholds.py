@@ -6,6 +6,8 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 
 from manylabel.bundle import files
@@ -18,6 +20,7 @@ from manylabel.decisions.risk import control_misses
 from manylabel.errors import ConfigError, UsageError
 from manylabel.inference.load import load_model
 from manylabel.recipes.evaluate import evaluate_model
+from manylabel.recipes.scoring import seen_rows
 from manylabel.recipes.thresholds import (
     GOAL_FITTED,
     Wish,
@@ -327,6 +330,8 @@ def test_thresholds_copied_from_the_report_are_taken_as_they_are(tiny_model, fre
     before, after = load_bundle(tiny_model).thresholds, load_bundle(out).thresholds
     assert after.values_L.tolist() == [0.3125, before.values_L[1], 1e-05]
     assert after.goals[::2] == ("at=0.3125", "at=1e-05")
+    baselines = (load_bundle(folder).baseline.thresholds.values_L.tolist() for folder in (tiny_model, out))
+    assert next(baselines) == next(baselines)
     for content in ("{}", "no JSON", '{"thresholds": {"refund": 1.5}}', '{"thresholds": [0.5]}'):
         values.write_text(content)
         assert run(tiny_model, "--data", fresh_rows, "--values", values, "--dry-run") == 2
@@ -361,4 +366,16 @@ def test_wrong_usage_is_said_and_saves_nothing(tiny_model, fresh_rows, tmp_path,
     out = tmp_path / "new"
     assert run(tiny_model, "--data", fresh_rows, "--out", out, *arguments) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_a_guarantee_without_a_new_row_is_refused_and_saves_nothing(tiny_model, tiny_mails, tmp_path, capsys):
+    out, seen = tmp_path / "new", tmp_path / "seen.csv"
+    texts = pa.csv.read_csv(tiny_mails)
+    model = load_model(tiny_model)
+    made_it_N = seen_rows(model.bundle, texts["text"].to_pylist()).seen_N
+    pa.csv.write_csv(texts.filter(pa.array(made_it_N)), seen)
+    goal = ("--goal", "recall=0.9", "--guarantee")
+    assert run(tiny_model, "--data", seen, *goal, "--out", out) == 1
+    assert "no row is left" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
