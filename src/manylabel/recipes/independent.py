@@ -12,7 +12,7 @@ import numpy as np
 
 from manylabel.data.duplicates import LeakAudit, duplicate_groups
 from manylabel.data.split import with_groups
-from manylabel.errors import counted
+from manylabel.errors import DataError, Finding, counted
 from manylabel.recipes.corpora import all_texts
 from manylabel.training.observers import Observer
 from manylabel.values import Corpus, IntArray
@@ -56,3 +56,11 @@ def one_of_each(clusters_N: IntArray, *, seed: int) -> IntArray:
     _, firsts = np.unique(clusters_N[shuffled], return_index=True)
     kept: IntArray = np.sort(shuffled[firsts])
     return kept
+
+
+def require_rows(corpus: Corpus, *, guarantee: bool) -> None:
+    """Raise DataError where no row is left to choose thresholds on."""
+    if not len(corpus):
+        found = "no row is left" if guarantee else "the file has no rows"
+        allowed = "rows with labels that the model has not seen"
+        raise DataError(Finding("D188", "--data", found, allowed, "give other rows"))

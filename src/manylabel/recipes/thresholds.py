@@ -27,11 +27,11 @@ from manylabel.decisions.binomial import clopper_pearson
 from manylabel.decisions.goals import ROWS_OF_ALERTS, Goal, fit_goal
 from manylabel.decisions.risk import Controlled, certify_precision, control_misses
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.errors import DataError, Finding, UsageError, counted
+from manylabel.errors import Finding, UsageError, counted
 from manylabel.inference.load import LoadedModel
 from manylabel.recipes.corpora import Source, all_texts
 from manylabel.recipes.evaluate import load_rows
-from manylabel.recipes.independent import independent_rows, tell_seen
+from manylabel.recipes.independent import independent_rows, require_rows, tell_seen
 from manylabel.recipes.provenance import corpus_fingerprint
 from manylabel.recipes.scoring import rows_by_role, seen_rows
 from manylabel.recipes.zones import ZONES_FITTED, NewZones, check_can_be_guaranteed, new_zones
@@ -158,7 +158,7 @@ def find_thresholds(
         corpus = independent_rows(
             corpus, similarity=split.near_duplicate_similarity, seed=split.seed, observer=observer
         )
-    _require_rows(corpus, wish)
+    require_rows(corpus, guarantee=wish.guarantee)
     observer.stage(f"Predicting {counted(len(corpus), 'row')}")
     probabilities_NL = model.predictor.predict(corpus.texts, corpus.pairs).probabilities_BL
     targets_NL = corpus.targets_NL
@@ -220,15 +220,8 @@ def _goal_of_all(bundle: Bundle, wish: Wish) -> Goal | None:
     return wish.goal
 
 
-def _require_rows(corpus: Corpus, wish: Wish) -> None:
-    if not len(corpus):
-        found = "no row is left" if wish.guarantee else "the file has no rows"
-        allowed = "rows with labels that the model has not seen"
-        raise DataError(Finding("D188", "--data", found, allowed, "give other rows"))
-
-
 def _of_baseline(bundle: Bundle, targets_NL: IntArray, of_baseline_NL: FloatArray, wish: Wish) -> Thresholds:
-    """The baseline's thresholds for the same goals; one chosen by hand for the model says nothing about the baseline."""
+    """The baseline's thresholds for the same goals; one chosen by hand is about the model alone."""
     per_label = {name: goal for name, goal in wish.per_label.items() if goal.kind != "at"}
     old, goal = bundle.baseline.thresholds, _goal_of_all(bundle, wish)
     if not per_label and (goal is None or goal.kind == "at"):
