@@ -25,7 +25,7 @@ def test_a_hand_counted_corpus():
     assert summary.rows_without_label == 2
     assert summary.labels_per_row == 0.75
     assert summary.duplicates == 2
-    assert summary.contradictory == 4
+    assert summary.contradictory == 2  # A cell that nobody annotated contradicts nothing.
     assert summary.lengths is not None
     assert (summary.lengths.p50, summary.lengths.p90, summary.lengths.longest) == (7, 300, 300)
     assert (summary.lengths.truncated, summary.lengths.truncated_share) == (1, 0.25)

@@ -21,7 +21,7 @@ TEXTS = (
     "Does the lamp come with a bulb?",
 )
 DEMO_EPOCHS = 8
-"""At most; 692 e-mails are few, and early stopping ends the run after about five epochs."""
+"""At most; some 600 e-mails are few, and early stopping may end the run before."""
 Data = Annotated[Path, typer.Option("--data", help="The example file.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the model; a model that is there is replaced.")]
 
