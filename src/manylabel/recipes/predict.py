@@ -33,11 +33,14 @@ class PredictedFile:
     """How many rows were written, and how many texts were longer than the model reads and were cut.
 
     `to_review` counts the rows with a label for a human to decide; None for a model without zones.
+    `guessed_text` is the column the texts were read from, where the file has none of the name of training and none was
+    given.
     """
 
     rows: int
     truncated: int
     to_review: int | None = None
+    guessed_text: str | None = None
 
 
 def predict_file(
@@ -80,7 +83,10 @@ def predict_file(
             hidden = () if keep_text else tuple(name for name in (columns.text, columns.pair) if name)
             kept = chunk.drop_columns(list(hidden))
             writer.write(_with_predictions(kept, predictions, stream.column_names))
-    return PredictedFile(num_rows, truncated, None if model.predictor.zones is None else to_review)
+    guessed = columns.text if columns.text != (options.text_column or stored.text_column) else None
+    return PredictedFile(
+        num_rows, truncated, None if model.predictor.zones is None else to_review, guessed_text=guessed
+    )
 
 
 def _check_target(target: Path) -> None:

@@ -141,6 +141,12 @@ def _predict_file(
         were = "was" if written.truncated == 1 else "were"
         console.print(f"{counted(written.rows, 'row')} written to {target}; {counted(written.truncated, 'text')} "
                       f"{were} longer than the model reads and {were} cut")  # fmt: skip
+        if written.guessed_text is not None:
+            missing, read = printable(loaded.bundle.layout.text_column), printable(written.guessed_text)
+            console.print(
+                f'note: the file has no column "{missing}", as in training; the texts were read from "{read}" '
+                "(--text-column names another)"
+            )
         if written.to_review is not None:
             console.print(f"{counted(written.to_review, 'row')} with a label for a human to decide")
     return written
