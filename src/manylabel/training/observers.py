@@ -84,7 +84,7 @@ class ConsoleObserver:
         self._console = console or Terminal(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._loss = 0.0
+        self._loss: float | None = None
         self._rate = 0.0
 
     def stage(self, text: str) -> None:
@@ -95,9 +95,11 @@ class ConsoleObserver:
 
     def step(self, step: Step) -> None:
         """Move the bar; loss and tokens/s are smoothed over about 20 steps."""
-        weight = 1.0 if step.step == 1 else 0.05
-        self._loss += weight * (step.loss - self._loss)
-        self._rate += weight * (step.num_tokens / max(step.seconds, 1e-9) - self._rate)
+        rate = step.num_tokens / max(step.seconds, 1e-9)
+        if self._loss is None or step.step == 1:  # The first one seen is the 1,000th where a run goes on.
+            self._loss, self._rate = step.loss, rate
+        self._loss += 0.05 * (step.loss - self._loss)
+        self._rate += 0.05 * (rate - self._rate)
         with self._silent_when_gone():
             self._show_step(
                 step, f"epoch {step.epoch + 1}  loss {self._loss:.4f}  {self._rate:,.0f} tokens/s"

@@ -1,5 +1,6 @@
 """An observer tells what happens and can never end a run."""
 
+import io
 import json
 import os
 import subprocess
@@ -124,3 +125,12 @@ def test_printable_lines_keep_our_own_line_ends():
 def test_a_terminal_takes_words_as_they_are(capsys):
     Terminal().print("[red] :smile: \x1b[31m")
     assert capsys.readouterr().out == "[red] :smile: \ufffd[31m\n"
+
+
+def test_a_run_that_goes_on_shows_the_loss_of_its_first_step():
+    console = Terminal()
+    console.file = io.StringIO()
+    observer = ConsoleObserver(console)
+    observer.step(step(19))
+    observer.step(step(20))
+    assert "loss 0.5000  800 tokens/s" in console.file.getvalue()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from manylabel.cli.arguments import AsJson, Debug, Model, Quiet
+from manylabel.cli.outputs import Overwrite, require_new
 from manylabel.cli.show import number, print_json, result_console
 from manylabel.terminal import printable
 
@@ -62,11 +63,13 @@ def command(
     html: Html = None,
     method: MethodOption = "integrated-gradients",
     steps: Steps = 64,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Say which words of a text moved which label, and how far that can be believed."""
+    require_new(overwrite, html=html)
     from manylabel.inference.explain import ExplainOptions
     from manylabel.recipes.explain import explain_text
 

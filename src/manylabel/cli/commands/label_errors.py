@@ -17,6 +17,7 @@ from manylabel.cli.arguments import (
     settings_from,
     with_file_flags,
 )
+from manylabel.cli.outputs import Overwrite, require_new
 from manylabel.cli.show import number, print_json, result_console, table
 from manylabel.errors import Finding, UsageError, counted
 from manylabel.terminal import printable
@@ -74,6 +75,7 @@ def command(
     corrected: Corrected = None,
     include_texts: IncludeTexts = False,
     fresh: Fresh = False,
+    overwrite: Overwrite = False,
     config: Config = None,
     set_: SetOption = None,
     as_json: AsJson = False,
@@ -85,9 +87,11 @@ def command(
     if corrected is not None:
         _require_only_out(out, label_studio)
         assert out is not None
+        require_new(overwrite, out=out)
         _correct(source, corrected, out, options=settings.data, as_json=as_json, quiet=quiet)
         return
     out = out or Path("label-errors.jsonl")
+    require_new(overwrite, out=out, label_studio=label_studio)
     from manylabel.recipes.label_errors import ErrorSearch, search_label_errors
     from manylabel.training.interrupt import stop_on_interrupt
     from manylabel.training.observers import ConsoleObserver, Observer, Observers

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manylabel.cli.arguments import AsJson, Debug, Model, PrecisionOption, Quiet, with_file_flags
+from manylabel.cli.outputs import Overwrite, require_new
 from manylabel.cli.show import number, print_json, result_console, table
 from manylabel.errors import Finding, UsageError, counted
 from manylabel.terminal import Terminal, printable
@@ -63,6 +64,7 @@ def command(
     input_: Input = None,
     output: Output = None,
     text: KeepText = True,
+    overwrite: Overwrite = False,
     precision: PrecisionOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -70,6 +72,7 @@ def command(
 ) -> None:
     """Predict the labels of texts, or of every row of a file."""
     _check_usage(texts, input_, output)
+    require_new(overwrite, output=output)
     from manylabel.config.load import load_data_settings
 
     options = load_data_settings(data)  # Before torch is imported, which takes seconds.
