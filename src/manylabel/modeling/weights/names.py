@@ -1,14 +1,18 @@
-"""One reversible table between our tensor names and those of transformers.
+"""One reversible table between our tensor names, those of transformers and those of Google's TensorFlow release.
 
 Used by `hugging_face.py` in both directions. A row says which tensors of theirs make one of ours: a single one, or
-query, key and value, stacked in this order, for the fused product.
+query, key and value, stacked in this order, for the fused product. `tensorflow_table` goes on from their names to
+TensorFlow's variables, one to one; `tf_plan.py` uses it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -44,6 +48,31 @@ MEAN_HEAD = {"head.norm": "head.norm", "head.projection": "head.projection"}
 """transformers has no such head; its tensors keep our names."""
 
 PARAMETERS = ("weight", "bias")
+
+POOLER = ("bert.pooler.dense",)
+MASKED_HEAD = (
+    "cls.predictions.transform.dense",
+    "cls.predictions.transform.LayerNorm",
+    "cls.predictions.bias",
+)
+"""The head's product with the vocabulary is the embedding table itself and has no tensor of its own."""
+NEXT_SENTENCE_HEAD = ("cls.seq_relationship",)
+PRETRAINING_PARTS = {
+    "pooler": POOLER,
+    "masked language model head": MASKED_HEAD,
+    "next sentence head": NEXT_SENTENCE_HEAD,
+}
+"""Parts that a checkpoint has whole or not at all, by the names that transformers' BertForPreTraining gives them."""
+
+TENSORFLOW_PARAMETERS = {
+    "LayerNorm.weight": "LayerNorm/gamma",
+    "LayerNorm.bias": "LayerNorm/beta",
+    "embeddings.weight": "embeddings",
+    "cls.predictions.bias": "cls/predictions/output_bias",
+    "cls.seq_relationship.weight": "cls/seq_relationship/output_weights",
+    "cls.seq_relationship.bias": "cls/seq_relationship/output_bias",
+}
+"""Ends of their names against ends of TensorFlow's, where more than the separator differs."""
 OLD_NORM_NAMES = {".gamma": ".weight", ".beta": ".bias"}
 
 IGNORABLE = (
@@ -84,6 +113,44 @@ def _with_parameters(ours: str, theirs: tuple[str, ...]) -> Table:
     if ours.endswith(PARAMETERS):
         return {ours: theirs}
     return {f"{ours}.{name}": tuple(f"{part}.{name}" for part in theirs) for name in PARAMETERS}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of Google's BERT in TensorFlow; `is_transposed` says whether its two dimensions change places."""
+
+    name: str
+    is_transposed: bool = False
+
+    def turned(self, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """TensorFlow's array as transformers has it, or the other way round; a view."""
+        return array.T if self.is_transposed else array
+
+
+def tensorflow_table(num_layers: int, parts: Iterable[str] = tuple(PRETRAINING_PARTS)) -> dict[str, Variable]:
+    """Names of the encoder and of `parts` of PRETRAINING_PARTS in transformers, against TensorFlow's variables.
+
+    Names as in google-research/bert, modeling.py and run_pretraining.py. Its dense layers multiply by `kernel` from
+    the right, those of torch by the transposed `weight`; the next sentence head is stored as in torch.
+    """
+    theirs = [name for row in encoder_table("bert", num_layers).values() for name in row]
+    for part in parts:
+        for stem in PRETRAINING_PARTS[part]:
+            theirs += [name for row in _with_parameters(stem, (stem,)).values() for name in row]
+    return {name: _variable(name) for name in theirs}
+
+
+def _variable(theirs: str) -> Variable:
+    for end, replacement in TENSORFLOW_PARAMETERS.items():
+        if theirs.endswith(end):
+            return Variable(_with_slashes(theirs.removesuffix(end) + replacement))
+    if theirs.endswith(".weight"):
+        return Variable(_with_slashes(theirs.removesuffix("weight") + "kernel"), is_transposed=True)
+    return Variable(_with_slashes(theirs))
+
+
+def _with_slashes(name: str) -> str:
+    return re.sub(r"layer\.(\d+)", r"layer_\1", name).replace(".", "/")
 
 
 def to_theirs(state: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:

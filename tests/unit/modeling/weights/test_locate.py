@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,71 @@ def test_without_network_the_real_client_gives_the_sentence(monkeypatch, tmp_pat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match="E145"):
         locate.locate_encoder("no-such-owner/no-such-model")
+
+
+@pytest.fixture
+def encoders(monkeypatch, tmp_path):
+    """A folder of the user's own encoders; the hub gives none."""
+    monkeypatch.setenv(locate.ENCODERS_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **options: "/from/the/hub")
+    return tmp_path
+
+
+SIX_NAMES = (
+    "bert-base-uncased",
+    "bert-large-uncased",
+    "bert-base-cased",
+    "bert-large-cased",
+    "bert-base-multilingual-cased",
+    "bert-base-chinese",
+)
+
+
+@pytest.mark.parametrize("name", SIX_NAMES)
+def test_the_six_names_are_found_among_the_users_encoders(encoders, name):
+    assert locate.locate_encoder(name) == Path("/from/the/hub")
+    for folder in (
+        locate.GOOGLE_RELEASES[name],
+        f"google-bert/{name}",
+        name,
+    ):  # The later, the earlier looked at.
+        (encoders / folder).mkdir(parents=True)
+        assert locate.locate_encoder(name) == encoders / folder
+        assert locate.locate_encoder(f"google-bert/{name}") in {
+            encoders / folder,
+            encoders / f"google-bert/{name}",
+        }
+
+
+@pytest.mark.parametrize("folder", ["google/bert_uncased_L-2_H-128_A-2", "bert_uncased_L-2_H-128_A-2"])
+def test_a_miniature_is_found_with_and_without_its_owner(encoders, folder):
+    (encoders / folder).mkdir(parents=True)
+    assert locate.locate_encoder("google/bert_uncased_L-2_H-128_A-2") == encoders / folder
+
+
+def test_default_and_paths_are_not_looked_for_among_them(encoders, monkeypatch):
+    (encoders / "default").mkdir()
+    monkeypatch.setattr(locate, "find_spec", lambda name: None)
+    with pytest.raises(EncoderError, match="E142"):
+        locate.locate_encoder("default")
+    with pytest.raises(EncoderError, match="E141"):
+        locate.locate_encoder("./bert-base-uncased")
+
+
+def test_a_variable_that_names_no_folder_is_refused(encoders, monkeypatch):
+    monkeypatch.setenv(locate.ENCODERS_VARIABLE, str(encoders / "gone"))
+    with pytest.raises(EncoderError, match=r"E166 .*MANYLABEL_ENCODERS names no folder"):
+        locate.locate_encoder("bert-base-uncased")
+    monkeypatch.setenv(locate.ENCODERS_VARIABLE, "")
+    assert locate.locate_encoder("bert-base-uncased") == Path("/from/the/hub")
+
+
+def test_what_tensorflow_wrote_is_to_be_imported_first(encoders):
+    release = encoders / "uncased_L-12_H-768_A-12"
+    release.mkdir()
+    (release / "bert_model.ckpt.index").touch()
+    for name in ("bert-base-uncased", str(release)):
+        with pytest.raises(EncoderError, match=rf"E167 .*manylabel import-tf {release} --out ENCODER"):
+            locate.locate_encoder(name)
+    (release / "config.json").touch()  # As in folders that hold both forms.
+    assert locate.locate_encoder(str(release)) == release
