@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.integer]
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
+
+Entry = TypeVar("Entry")
 
 NOT_ANNOTATED = -1
 
@@ -40,7 +43,8 @@ class Corpus:
     """Texts with their labels: what a checked file becomes.
 
     `targets_NL` is int8 with 1 (carries the label), 0 (does not) and -1 (not annotated).
-    `rows_N` are 1-based data rows of `source`; `ids` are the user's ids or the row numbers as text.
+    `rows_N` are 1-based data rows of `source`; `ids` are the user's ids or the row numbers as text. `translations`
+    are each text in other words, as many a row as the layout has translation columns, empty where one is missing.
     """
 
     source: str
@@ -51,6 +55,7 @@ class Corpus:
     rows_N: IntArray
     pairs: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
+    translations: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         num_texts = len(self.texts)
@@ -58,9 +63,11 @@ class Corpus:
             raise ValueError(
                 f"targets_NL is {self.targets_NL.shape}, expected {(num_texts, len(self.labels))}"
             )
-        columns = (self.ids, self.rows_N, self.pairs, self.groups)
+        columns = (self.ids, self.rows_N, self.pairs, self.groups, self.translations)
         if any(column is not None and len(column) != num_texts for column in columns):
             raise ValueError("every column of a corpus must have one entry a text")
+        if len({len(row) for row in self.translations or ()}) > 1:
+            raise ValueError("every text of a corpus must have the same number of translations")
         if self.targets_NL.size and not np.isin(self.targets_NL, (NOT_ANNOTATED, 0, 1)).all():
             raise ValueError("targets_NL may hold only -1, 0 and 1")
 
@@ -70,7 +77,7 @@ class Corpus:
     def select(self, indices: IntArray) -> Corpus:
         """The rows at `indices`, in that order."""
 
-        def pick(column: Sequence[str] | None) -> tuple[str, ...] | None:
+        def pick(column: Sequence[Entry] | None) -> tuple[Entry, ...] | None:
             return None if column is None else tuple(column[i] for i in indices)
 
         return replace(
@@ -81,6 +88,7 @@ class Corpus:
             rows_N=self.rows_N[indices],
             pairs=pick(self.pairs),
             groups=pick(self.groups),
+            translations=pick(self.translations),
         )
 
 

@@ -1,4 +1,4 @@
-"""Settings from a YAML file and `section.name=value` overrides; called by the recipes and the command line.
+"""Settings from presets, a YAML file and `section.name=value` overrides; called by the recipes and the command line.
 
 Every problem of the file and the overrides is reported at once, with its place, what was found and what is
 allowed. A resolved copy (`dump_settings`) is saved with every run.
@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from manylabel.config.describe import setting_fields, settings_sections, settings_table, value_type
+from manylabel.config.presets import find_preset, nothing_left
 from manylabel.config.schema import DataSettings, RunSettings
 from manylabel.errors import ConfigError, Finding
 
@@ -34,13 +35,17 @@ class _Collected:
 
 
 def load_settings(
-    path: Path | None, overrides: Sequence[str] = (), *, typed: Mapping[str, object] | None = None
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    typed: Mapping[str, object] | None = None,
+    preset: str | None = None,
 ) -> RunSettings:
-    """All settings of a run: the defaults, changed by the file, the overrides in their order, then `typed`.
+    """All settings of a run: the defaults, changed by the preset, the file, the overrides in their order, then `typed`.
 
     An override is `section.name=value` with the value as in YAML; lists may be written `a,b,c`. `typed` maps
     `section.name` to a value that is taken as it is. Raises ConfigError with one finding for each unknown name
-    and each value that is not allowed.
+    and each value that is not allowed, and for a preset of which nothing is left.
     """
     collected = _Collected()
     if path is not None:
@@ -49,9 +54,12 @@ def load_settings(
         _apply_override(override, collected)
     for dotted, value in (typed or {}).items():
         _apply_typed(dotted, value, collected)
+    in_force = _lay_below(preset, collected) if preset is not None else True
     settings = _validate(collected)
     if settings is None or collected.findings:
         raise ConfigError(*collected.findings)
+    if preset is not None and not in_force:
+        _require_agreement(preset, settings)
     return settings
 
 
@@ -162,6 +170,36 @@ def _apply_typed(dotted: str, value: object, collected: _Collected) -> None:
     if isinstance(values, dict):  # Else the file's section is wrong and is reported as such.
         values[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
         collected.places[dotted] = place
+
+
+def _lay_below(name: str, collected: _Collected) -> bool:
+    """Add what the preset sets and nobody gave, so call it last; whether there was any. Unknown: a finding."""
+    try:
+        preset = find_preset(name)
+    except ConfigError as error:
+        collected.findings += error.findings
+        return True
+    added = False
+    for dotted, value in preset.values.items():
+        section, _, setting = dotted.partition(".")
+        values = collected.values.setdefault(section, {})
+        if isinstance(values, dict) and setting not in values:
+            values[setting] = value
+            collected.places[dotted] = f"--preset {name}"
+            added = True
+    return added
+
+
+def _require_agreement(name: str, settings: RunSettings) -> None:
+    """Raise ConfigError where the settings, which leave a preset nothing to set, differ from what it would set."""
+    preset = find_preset(name)
+    differing = []
+    for dotted, value in preset.values.items():
+        section, _, setting = dotted.partition(".")
+        if getattr(getattr(settings, section), setting) != value:
+            differing.append(dotted)
+    if differing:
+        raise ConfigError(nothing_left(preset, differing))
 
 
 def _parse(written: str, annotation: Any) -> Any:  # noqa: ANN401 - any YAML value, any type of the schema

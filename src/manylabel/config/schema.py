@@ -29,6 +29,8 @@ class DataSettings(Settings):
     """Column with an id for each row; ids appear in messages and outputs."""
     group_column: str | None = None
     """Rows with the same value here (an author, a thread) stay in one split."""
+    translation_columns: tuple[str, ...] | None = None
+    """Columns with the text in other words, such as back-translations; they stay with their row, whatever its role."""
     label_columns: tuple[str, ...] | None = None
     """Columns with 1, 0 or -1 (not annotated), one a label."""
     labels_column: str | None = None
@@ -150,6 +152,51 @@ class LossSettings(Settings):
     """Negatives with a probability below this cost nothing in the asymmetric loss."""
 
 
+class AugmentationSettings(Settings):
+    """Changes of training texts and features, drawn anew each epoch; rows that judge are never changed."""
+
+    share: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of the training texts that an epoch changes in each way below that is not 0; adversarial takes all."""
+    character_noise: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Chance that a word of a changed text gets a typo: two letters swapped, one left out, doubled or replaced."""
+    word_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Chance that a word of a changed text is left out; one always stays."""
+    word_swap: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Chance that a word of a changed text changes places with the next one."""
+    synonyms: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Chance that a word of a changed text becomes a synonym, from the WordNet that is installed for NLTK."""
+    translations: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Chance that a changed text is replaced by one of its translation columns."""
+    mixup: float = Field(default=0.0, ge=0.0, le=10.0)
+    """Alpha of mixup: features and targets of two texts are mixed by a Beta(alpha, alpha) share; 0 mixes none."""
+    adversarial: float = Field(default=0.0, ge=0.0, le=100.0)
+    """Length of the step against each text's embeddings in a second pass (FGM); 0 makes no second pass."""
+
+
+class PretrainingSettings(Settings):
+    """What `adapt` trains the language model on."""
+
+    mask_share: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Share of the tokens to be predicted: of these 80 % become [MASK], 10 % another token, 10 % stay."""
+    whole_words: bool = False
+    """Mask all pieces of a word together."""
+    next_sentence: bool = True
+    """Also learn whether a second segment follows the first in its document or comes from another one."""
+    held_out_fraction: float = Field(default=0.05, gt=0.0, lt=0.9)
+    """Share of the documents that only measure masked accuracy and perplexity."""
+
+
+class TeacherSettings(Settings):
+    """What `train --teacher MODEL` learns from another model's probabilities."""
+
+    weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of the teacher's probability in the target of a labelled training row; the label has the rest."""
+    pseudo_labels: Literal["soft", "hard"] = "soft"
+    """Targets of unlabelled rows: the teacher's probabilities, or 1 and 0 where it is confident and else nothing."""
+    confidence: float = Field(default=0.9, gt=0.5, lt=1.0)
+    """How probable an answer of the teacher must be to become a hard pseudo-label."""
+
+
 class LoraSettings(Settings):
     """Low-rank adaptation: small trained updates beside frozen linear layers, merged when the model is saved."""
 
@@ -218,6 +265,9 @@ class RunSettings(Settings):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     loss: LossSettings = LossSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    pretraining: PretrainingSettings = PretrainingSettings()
+    teacher: TeacherSettings = TeacherSettings()
     lora: LoraSettings = LoraSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     decisions: DecisionSettings = DecisionSettings()

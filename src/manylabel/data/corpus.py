@@ -20,6 +20,7 @@ from manylabel.data.parquet import plain_schema
 from manylabel.data.problems import Problem, RowProblems, finding
 from manylabel.data.read import read_rows
 from manylabel.data.targets import LabelledTable, listed_targets, one_hot_targets
+from manylabel.data.translations import read_translations
 from manylabel.data.unused import unused_columns
 from manylabel.errors import DataError, Finding
 from manylabel.values import Corpus, IntArray, LabelSet
@@ -154,7 +155,8 @@ def to_corpus(
         groups = tuple(
             "" if value is None else str(value) for value in table[layout.group_column].to_pylist()
         )
-    corpus = Corpus(source, texts, labels, targets_NL, ids, rows_N, pairs, groups)
+    translations = read_translations(table, layout.translation_columns, source, problems, rows_N=rows_N)
+    corpus = Corpus(source, texts, labels, targets_NL, ids, rows_N, pairs, groups, translations)
     return corpus, problems.findings()
 
 

@@ -27,6 +27,7 @@ FLAGS = {
     "pair_column": "--pair-column",
     "id_column": "--id-column",
     "group_column": "--group-column",
+    "translation_columns": "--translation-columns",
     "labels_column": "--labels-column",
     "label_columns": "--label-columns",
 }
@@ -38,7 +39,8 @@ class Layout:
 
     `style` is "one_hot" (one 0/1 column a label), "separated" (one column, labels joined by `separator`) or
     "list" (one column of lists). `label_names` are the labels in order; `ids_are_indices` says that cells
-    hold 0-based positions in it. `given` names the fields set by flags or a model; the rest is guessed.
+    hold 0-based positions in it. `given` names the fields set by flags or a model; the rest is guessed, except
+    `translation_columns`, the text in other words: those are never guessed.
     """
 
     text_column: str
@@ -54,6 +56,7 @@ class Layout:
     header: bool = True
     ignored_columns: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    translation_columns: tuple[str, ...] = ()
 
     def describe(self) -> list[tuple[str, str, Origin]]:
         """What is shown to the user: (what, value, "given" or "guessed") in reading order."""
@@ -68,14 +71,17 @@ class Layout:
             ("pair", self.pair_column, "pair_column"),
             ("id", self.id_column, "id_column"),
             ("group", self.group_column, "group_column"),
+            ("translations", ", ".join(self.translation_columns) or None, "translation_columns"),
             ("labels", labels, label_field),
             ("not used", ", ".join(self.ignored_columns) or None, "ignored_columns"),
         ]
         return [(what, value, self._origin(name)) for what, value, name in rows if value is not None]
 
     def to_json(self) -> dict[str, Any]:
-        """The layout as plain values for a JSON file."""
+        """The layout as plain values for a JSON file; without translation columns none are named."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
+        if not self.translation_columns:
+            del values["translation_columns"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
@@ -96,11 +102,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class PredictionColumns:
-    """The columns prediction needs; `pair` and `id` only when the file has them."""
+    """The columns prediction needs; `pair`, `id` and `translations` only when the file has them."""
 
     text: str
     pair: str | None = None
     id: str | None = None
+    translations: tuple[str, ...] = ()
 
 
 def guess_layout(
@@ -133,6 +140,7 @@ def guess_layout(
     pair = options.pair_column or guessing.pair_column(columns, text)
     names = _label_names(options, stored, source)
     taken = {name for name in (text, pair, options.id_column, options.group_column) if name is not None}
+    taken |= set(options.translation_columns or ())
     id_column = options.id_column or guessing.usual_id_column(columns, taken | _named(options))
     if id_column is not None:
         taken.add(id_column)
@@ -146,6 +154,7 @@ def guess_layout(
         pair_column=pair,
         id_column=id_column,
         group_column=options.group_column,
+        translation_columns=options.translation_columns or (),
         style=found.style,
         label_names=found.label_names,
         label_columns=found.label_columns,
@@ -180,9 +189,12 @@ def prediction_columns(
         found = "the model was trained on text pairs, and the file has no such second column"
         step = "give it with --pair-column"
         raise DataError(finding("D120", source, found, ", ".join(table.column_names), step))
-    taken = {text, pair or text}
+    translations = options.translation_columns or ()
+    taken = {text, pair or text, *translations}
     identity = options.id_column or guessing.usual_id_column(columns, taken)
-    return PredictionColumns(text, pair, identity or guessing.unique_column(columns, taken))
+    return PredictionColumns(
+        text, pair, identity or guessing.unique_column(columns, taken), translations=translations
+    )
 
 
 def with_stored_header(options: DataSettings, stored: Layout | None) -> DataSettings:
@@ -204,7 +216,8 @@ def did_you_mean(name: str, known: tuple[str, ...] | list[str]) -> str:
 def _named(options: DataSettings) -> set[str]:
     """Columns that flags already use for something other than the text."""
     single = (options.pair_column, options.id_column, options.group_column, options.labels_column)
-    return {name for name in (*single, *(options.label_columns or ())) if name is not None}
+    several = (*(options.label_columns or ()), *(options.translation_columns or ()))
+    return {name for name in (*single, *several) if name is not None}
 
 
 def _check_names(known: list[str], options: DataSettings, source: str) -> None:

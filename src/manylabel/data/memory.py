@@ -12,6 +12,7 @@ from manylabel.data.guessing import order_names
 from manylabel.data.layout import Layout, did_you_mean
 from manylabel.data.problems import Problem, RowProblems, finding, shown_value
 from manylabel.data.targets import missing_columns
+from manylabel.data.translations import in_order
 from manylabel.errors import DataError, counted
 from manylabel.values import NOT_ANNOTATED, Corpus, IntArray, LabelSet
 
@@ -27,6 +28,7 @@ def corpus_from_memory(
     pairs: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    translations: Sequence[Sequence[str]] | None = None,
 ) -> Loaded:
     """A checked corpus.
 
@@ -38,6 +40,7 @@ def corpus_from_memory(
         pairs: N second texts.
         ids: N different ids; by default 1 to N as text.
         groups: N group names; rows of one group stay in one split.
+        translations: N times the text in other words, the same number a text; "" where one is missing.
 
     Returns:
         The corpus; its layout says text, labels as lists.
@@ -50,7 +53,9 @@ def corpus_from_memory(
     _check_texts(texts, "texts", problems)
     if pairs is not None:
         _check_texts(pairs, "pairs", problems)
-    _check_lengths(len(texts), {"labels": labels, "pairs": pairs, "ids": ids, "groups": groups})
+    columns = {"labels": labels, "pairs": pairs, "ids": ids, "groups": groups, "translations": translations}
+    _check_lengths(len(texts), columns)
+    others = None if translations is None else in_order(translations, SOURCE, problems)
     names, targets_NL = _targets(labels, label_names, known, problems)
     ids = tuple(str(row) for row in rows_N) if ids is None else tuple(map(str, ids))
     if len(set(ids)) < len(ids):
@@ -69,9 +74,16 @@ def corpus_from_memory(
         rows_N,
         None if pairs is None else tuple(pairs),
         None if groups is None else tuple(map(str, groups)),
+        others,
     )
-    pair_column = None if pairs is None else "pair"
-    layout = Layout("text", "list", names.names, pair_column=pair_column, labels_column="labels")
+    layout = Layout(
+        "text",
+        "list",
+        names.names,
+        pair_column=None if pairs is None else "pair",
+        labels_column="labels",
+        translation_columns=tuple(f"translation_{number + 1}" for number in range(len((others or ((),))[0]))),
+    )
     return Loaded(corpus, layout, tuple(findings))
 
 
@@ -212,7 +224,7 @@ def _reordered(
         return names, targets_NL
     position = {name: index for index, name in enumerate(names.names)}
     if missing := [name for name in known.names if name not in position]:
-        problems.add(missing_columns(SOURCE, missing, names.names))
+        problems.add(missing_columns(SOURCE, missing, names.names, taken=known.names))
     for name in names.names:
         if name not in known.names:
             found = f'the model does not know the label "{name}"; its column is not used'

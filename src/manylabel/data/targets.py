@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,10 @@ def one_hot_targets(data: LabelledTable, labels: LabelSet, problems: RowProblems
         if name in known:
             targets_NL[:, index] = _flags(data, name, problems)
     if missing := [name for name in labels.names if name not in known]:
-        problems.add(missing_columns(data.source, missing, known))
+        layout = data.layout
+        taken = {layout.text_column, layout.pair_column, layout.id_column, layout.group_column, *labels.names}
+        taken |= {*layout.translation_columns}
+        problems.add(missing_columns(data.source, missing, known, taken=taken))
     for name in data.layout.label_columns:
         if name not in labels.names:
             place = f'{data.source}, column "{name}"'
@@ -83,15 +86,21 @@ def listed_targets(data: LabelledTable, labels: LabelSet, problems: RowProblems)
     return targets_NL
 
 
-def missing_columns(source: str, missing: Sequence[str], known: Sequence[str]) -> Problem:
-    """One problem for all the labels that have no column among `known`, with the names they may go by."""
+def missing_columns(
+    source: str, missing: Sequence[str], known: Sequence[str], *, taken: Collection[str | None] = ()
+) -> Problem:
+    """One problem for all the labels that have no column among `known`, with the names they may go by.
+
+    Columns in `taken` hold something else, such as the texts, and are nobody's misspelt label.
+    """
     listed = ", ".join(f'"{name}"' for name in missing)
     found = f"no column for the label{'s' if len(missing) > 1 else ''} {listed}"
-    near = [(name, near_name(name, known)) for name in missing]
+    free = [name for name in known if name not in taken]
+    near = [(name, near_name(name, free)) for name in missing]
     likely = [f'"{other}" for "{name}"' for name, other in near if other is not None]
     step = "rename or add the columns; -1 means not annotated"
     if len(missing) == 1:
-        step = did_you_mean(missing[0], list(known)) or "rename or add the column; -1 means not annotated"
+        step = did_you_mean(missing[0], free) or "rename or add the column; -1 means not annotated"
     elif likely:
         step = f"did you mean {', '.join(likely)}?"
     return Problem("D150", source, found, ", ".join(known), step)

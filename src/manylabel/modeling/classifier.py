@@ -54,11 +54,21 @@ class Classifier(nn.Module):
         projection.weight.mul_(slopes[:, None])
         projection.bias.mul_(slopes).add_(intercepts_L.to(projection.bias))
 
-    def forward(self, batch: PackedBatch) -> Tensor:
-        """Logits [B, L]."""
-        hidden = self.encoder(batch, first_only=self.head.first_only)
+    def forward(self, batch: PackedBatch, *, offset_TD: Tensor | None = None) -> Tensor:
+        """Logits [B, L]; `offset_TD` is added to the embeddings of the tokens, which only the packed encoder can."""
+        # Other encoders know no offset and are never given one.
+        moved = {} if offset_TD is None else {"offset_TD": offset_TD}
+        hidden = self.encoder(batch, first_only=self.head.first_only, **moved)
         result: Tensor = self.head(hidden, batch)
         return result
+
+    def pooled(self, batch: PackedBatch) -> Tensor:
+        """Features [B, D], one row a text: what the head reads, pooled."""
+        return self.head.pool(self.encoder(batch, first_only=self.head.first_only), batch)
+
+    def classify(self, features_BD: Tensor) -> Tensor:
+        """Logits [B, L] from pooled features; of those from `pooled` they are the logits of the batch."""
+        return self.head.classify(features_BD)
 
 
 def build_classifier(

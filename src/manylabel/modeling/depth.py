@@ -11,33 +11,31 @@ from typing import Final
 
 from torch import nn
 
-from manylabel.modeling.classifier import Classifier
+from manylabel.modeling.pretraining import TrainableModel
 
 EMBEDDINGS_DEPTH: Final = 0
 
 
-def parameter_depths(classifier: Classifier) -> dict[str, int]:
+def parameter_depths(model: TrainableModel) -> dict[str, int]:
     """Depth of every parameter by its full name: embeddings 0, layer i at i + 1, head one above the last layer.
 
     An embedding outside the layers has depth 0 wherever it is declared (the relative positions of DeBERTa and MPNet
     come after the layers). An encoder without a list of layers has depth 0 as a whole, and its head 1.
     """
-    layers = layer_numbers(classifier.encoder)
+    layers = layer_numbers(model.encoder)
     num_layers = 1 + max(layers.values(), default=-1)
     tables = {
-        f"{name}.weight"
-        for name, module in classifier.encoder.named_modules()
-        if isinstance(module, nn.Embedding)
+        f"{name}.weight" for name, module in model.encoder.named_modules() if isinstance(module, nn.Embedding)
     }
     depths, outside_layers = {}, EMBEDDINGS_DEPTH
-    for name, _ in classifier.encoder.named_parameters():
+    for name, _ in model.encoder.named_parameters():
         layer = layer_of(name, layers)
         if layer is not None:
             depth, outside_layers = layer + 1, num_layers
         else:
             depth = EMBEDDINGS_DEPTH if name in tables else outside_layers
         depths[f"encoder.{name}"] = depth
-    return depths | {f"head.{name}": num_layers + 1 for name, _ in classifier.head.named_parameters()}
+    return depths | {f"head.{name}": num_layers + 1 for name, _ in model.head.named_parameters()}
 
 
 def num_encoder_layers(depths: Mapping[str, int]) -> int:

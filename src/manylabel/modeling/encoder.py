@@ -94,10 +94,10 @@ class PackedEncoder(nn.Module):
             else:
                 nn.init.normal_(parameter, 0.0, INITIAL_STD, generator=generator)
 
-    def forward(self, batch: PackedBatch, *, first_only: bool) -> Tensor:
+    def forward(self, batch: PackedBatch, *, first_only: bool, offset_TD: Tensor | None = None) -> Tensor:
         """Hidden states [T, D] of all tokens, or [B, D] of first tokens when `first_only`.
 
-        Raises ValueError when a text is longer than `max_tokens`.
+        `offset_TD` is added to the normalised embeddings. Raises ValueError when a text is longer than `max_tokens`.
         """
         if batch.plan.longest > self.max_tokens:
             raise ValueError(
@@ -105,7 +105,7 @@ class PackedEncoder(nn.Module):
             )
         fillers = rounded_tokens(batch.num_tokens) - batch.num_tokens if _makes_kernels(batch) else 0
         plan = batch.plan.for_heads(self.shape.num_heads, fillers)
-        hidden_TD: Tensor = self.embeddings(batch, fillers)
+        hidden_TD: Tensor = self.embeddings(batch, fillers, offset_TD)
         for layer in list(self.layers)[:-1]:
             hidden_TD = self._through(layer, hidden_TD, plan, None)
         hidden = self._through(self.layers[-1], hidden_TD, plan, batch.firsts_B if first_only else None)
@@ -152,9 +152,10 @@ class Embeddings(nn.Module):
         self.dropout = Dropout(dropout)
         self._offset = shape.position_offset
 
-    def forward(self, batch: PackedBatch, fillers: int = 0) -> Tensor:
+    def forward(self, batch: PackedBatch, fillers: int = 0, offset_TD: Tensor | None = None) -> Tensor:
         """Hidden states [T, D] before the first layer, and `fillers` more that repeat the last token.
 
+        `offset_TD` is added after normalisation and before dropout, in fp32 also where the layers compute in bf16.
         An encoder with one segment embedding, as RoBERTa, gives it to both texts of a pair.
         """
         ids_T, segments_T, positions_T = (
@@ -164,7 +165,10 @@ class Embeddings(nn.Module):
         has_segments = self.segment.num_embeddings > 1
         segment = self.segment(segments_T) if has_segments else self.segment.weight[0]
         summed = self.word(ids_T) + segment + self.position(positions_T + self._offset)
-        result: Tensor = self.dropout(_in_working_precision(self.norm(summed)))
+        normal_TD = self.norm(summed)
+        if offset_TD is not None:
+            normal_TD = normal_TD + functional.pad(offset_TD, (0, 0, 0, fillers))
+        result: Tensor = self.dropout(_in_working_precision(normal_TD))
         return result
 
 

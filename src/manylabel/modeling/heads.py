@@ -40,11 +40,18 @@ class MeanHead(nn.Module):
         """Start from the share of texts that carry each label, in [0, 1], as log-odds."""
         _set_prior(self.projection, prevalence_L)
 
+    def pool(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
+        """What `classify` takes of each text [B, D]: the mean hidden state of its tokens."""
+        return mean_of_texts(hidden_TD, batch).to(self.norm.weight.dtype)
+
+    def classify(self, pooled_BD: Tensor) -> Tensor:
+        """Logits [B, L]."""
+        result: Tensor = self.projection(self.dropout(self.norm(pooled_BD)))
+        return result
+
     def forward(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
         """Logits [B, L]."""
-        mean_BD = mean_of_texts(hidden_TD, batch).to(self.norm.weight.dtype)
-        result: Tensor = self.projection(self.dropout(self.norm(mean_BD)))
-        return result
+        return self.classify(self.pool(hidden_TD, batch))
 
 
 class ClsHead(nn.Module):
@@ -82,12 +89,18 @@ class ClsHead(nn.Module):
         """Start from the share of texts that carry each label, in [0, 1], as log-odds."""
         _set_prior(self.projection, prevalence_L)
 
+    def pool(self, hidden_BD: Tensor, batch: PackedBatch) -> Tensor:
+        """What `classify` takes of each text [B, D]: BERT's pooler output, from -1 to 1."""
+        return torch.tanh(self.dense(hidden_BD.to(self.dense.weight.dtype)))
+
+    def classify(self, pooled_BD: Tensor) -> Tensor:
+        """Logits [B, L]."""
+        result: Tensor = self.projection(self.dropout(pooled_BD))
+        return result
+
     def forward(self, hidden_BD: Tensor, batch: PackedBatch) -> Tensor:
         """Logits [B, L]."""
-        result: Tensor = self.projection(
-            self.dropout(torch.tanh(self.dense(hidden_BD.to(self.dense.weight.dtype))))
-        )
-        return result
+        return self.classify(self.pool(hidden_BD, batch))
 
 
 def mean_of_texts(hidden_TD: Tensor, batch: PackedBatch) -> Tensor:

@@ -1,10 +1,11 @@
 """The loss of every cell, as pure functions of logits, targets and weights; called by `training.objectives`.
 
 Every function takes `logits_BL` in any float format and `targets_BL` with 1 (carries the label), 0 (does not) and -1
-(not annotated), and returns [B, L] in fp32 and nats, computed in fp32. A cell with target -1 is exactly 0 in loss and
-gradient, whatever its logit. Logits of any finite size give finite losses and gradients. All tensors of a call are on
-one device. Below, z is a logit, p = 1 / (1 + exp(-z)), and each loss is given as what a positive (y = 1) and what a
-negative (y = 0) costs.
+(not annotated), as floats also with soft targets from 0 to 1, and returns [B, L] in fp32 and nats, computed in fp32. A
+cell with target -1 is exactly 0 in loss and gradient, whatever its logit. Logits of any finite size give finite losses
+and gradients. All tensors of a call are on one device. Below, z is a logit, p = 1 / (1 + exp(-z)), and each loss is
+given as what a positive (y = 1) and what a negative (y = 0) costs; a soft target costs y times the one and 1 - y times
+the other.
 """
 
 from __future__ import annotations
@@ -175,8 +176,8 @@ def _annotated_logits(logits_BL: Tensor, targets_BL: Tensor) -> Tensor:
 
 
 def _soft_targets(targets_BL: Tensor, smoothing: float) -> Tensor:
-    """1 - smoothing for a positive, else smoothing, in fp32."""
-    return (targets_BL == 1).float() * (1 - 2 * smoothing) + smoothing
+    """1 - smoothing for a positive, smoothing for a negative, in between for what is in between, in fp32."""
+    return targets_BL.clamp(min=0).float() * (1 - 2 * smoothing) + smoothing
 
 
 def _mixed(positive_BL: Tensor, negative_BL: Tensor, targets_BL: Tensor, weighting: Weighting) -> Tensor:
@@ -213,7 +214,7 @@ def _focused_beyond(z_BL: Tensor, gamma: float, margin: float) -> Tensor:
 def _rebalancing(targets_BL: Tensor, positives_L: Tensor) -> Tensor:
     """The factors w = alpha + s(beta (r - mu)), fp32 [B, L]."""
     inverse_L = 1 / positives_L.clamp(min=1).float()
-    total_B1 = ((targets_BL == 1) * inverse_L).sum(dim=1, keepdim=True)
+    total_B1 = (targets_BL.clamp(min=0) * inverse_L).sum(dim=1, keepdim=True)
     # Without positives total_B1 is 0 and the ratio infinite, which is the limit that is wanted.
     ratio_BL = inverse_L / total_B1
     return REBALANCE_FLOOR + torch.sigmoid(REBALANCE_STEEPNESS * (ratio_BL - REBALANCE_CENTER))

@@ -12,6 +12,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,6 +99,25 @@ class TextTokenizer:
         copy._folds = True
         return copy
 
+    @cached_property
+    def folded(self) -> TextTokenizer:
+        """`with_folding`, made once."""
+        return self if self._folds else self.with_folding()
+
+    @cached_property
+    def raw(self) -> TextTokenizer:
+        """The same vocabulary and length without the Unicode normalisation that `nfkc` or `fold` put before; made once.
+
+        What the encoder's own tokenizer does, such as lower case, stays. One of an encoder that itself begins with NFKC
+        and has one step after it cannot be told from ours and loses it too.
+        """
+        document: dict[str, Any] = json.loads(self._tokenizer.to_str())
+        normalizer = document["normalizer"] or {}
+        steps = normalizer.get("normalizers", [])
+        if normalizer.get("type") == "Sequence" and steps[:1] == [{"type": "NFKC"}] and len(steps) <= 2:
+            document["normalizer"] = steps[1] if len(steps) > 1 else None
+        return TextTokenizer(Tokenizer.from_str(json.dumps(document)), max_length=self.max_length)
+
     @property
     def vocabulary_size(self) -> int:
         """V, the rows an embedding table needs: the highest id, added tokens included, and one."""
@@ -147,11 +167,19 @@ class TextTokenizer:
 
         Texts are still read only up to a fixed number of characters, so a huge text counts as very long.
         """
-        limit = 4 * self.max_length * CHARACTERS_PER_TOKEN
+        chunks = self.untruncated(texts, pairs, limit=4 * self.max_length * CHARACTERS_PER_TOKEN)
+        return np.array([length for encoded in chunks for length in map(len, encoded)], np.int64)
+
+    def untruncated(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, *, limit: int
+    ) -> Iterator[list[Encoding]]:
+        """The library's objects for texts read up to `limit` characters, no token cut; a bounded number at a time.
+
+        To be used up before this tokenizer is asked for anything else: the length limit is off meanwhile.
+        """
         self._tokenizer.no_truncation()
         try:
-            chunks = self._encoded_chunks(texts, pairs, limit)
-            return np.array([length for encoded in chunks for length in map(len, encoded)], np.int64)
+            yield from self._encoded_chunks(texts, pairs, limit)
         finally:
             self._tokenizer.enable_truncation(self.max_length, strategy="longest_first")
 

@@ -34,7 +34,7 @@ def rate_factor(depth: int, num_layers: int, settings: TrainingSettings) -> floa
     """What the peak rate is multiplied by at this depth: `layer_decay` to the power of the layers above it.
 
     1 for the last layer, and for the head, which has a rate of its own. Discriminative fine-tuning of Howard & Ruder
-    2018, section 3.1, there with 1 / 2.6 from layer to layer; ELECTRA was fine-tuned with 0.8 and 0.9 (Clark et al.
+    2018, section 3.2, there with 1 / 2.6 from layer to layer; ELECTRA was fine-tuned with 0.8 and 0.9 (Clark et al.
     2020, appendix B).
     """
     return float(settings.layer_decay ** max(num_layers - depth, 0))

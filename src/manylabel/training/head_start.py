@@ -14,21 +14,20 @@ from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.heads import ClsHead
 from manylabel.modeling.packed import to_device
 from manylabel.text.buckets import epoch_order, plan_batches
-from manylabel.text.pack import pack
-from manylabel.training.loop import TrainingData
+from manylabel.training.examples import LabelledTexts
 
 TEXTS_LOOKED_AT = 256
 TOKENS_PER_PASS = 4096
 
 
 @torch.no_grad()
-def start_head(classifier: Classifier, data: TrainingData, *, seed: int, keep_pooler: bool) -> None:
+def start_head(classifier: Classifier, data: LabelledTexts, *, seed: int, keep_pooler: bool) -> None:
     """Give the head the labels' prevalence; unless `keep_pooler`, the pooler inputs of mean 0 and deviation 1.
 
     Looks at the first 256 texts of the first epoch, in fp32, without gradient.
     """
     annotated_L = (data.targets_NL >= 0).sum(axis=0)
-    prevalence_L = (data.targets_NL == 1).sum(axis=0) / np.maximum(annotated_L, 1)
+    prevalence_L = np.maximum(data.targets_NL, 0).sum(axis=0, dtype=np.float64) / np.maximum(annotated_L, 1)
     head = classifier.head
     head.set_prior(torch.from_numpy(prevalence_L))
     if not isinstance(head, ClsHead) or keep_pooler:
@@ -40,8 +39,8 @@ def start_head(classifier: Classifier, data: TrainingData, *, seed: int, keep_po
     classifier.eval()
     device = next(classifier.parameters()).device
     features = [
-        classifier.encoder(to_device(pack(data.encodings, order[part]), device), first_only=True)
-        for part in plan_batches(data.encodings.lengths_N[order], TOKENS_PER_PASS)
+        classifier.encoder(to_device(data.batch(order[part]), device), first_only=True)
+        for part in plan_batches(data.lengths_N[order], TOKENS_PER_PASS)
     ]
     head.initialise_from(torch.cat(features))
     classifier.train(was_training)

@@ -1,7 +1,8 @@
-"""THE training loop, in one process or many; called by recipes/train.py.
+"""THE training loop, in one process or many; called by recipes, for classifiers and for language models.
 
-Knows batches, gradients and when to stop; what is minimised is an `Objective`, what counts as better is the
-`validate` function it is given, where checkpoints go is a `Keeper`'s business. Everything random is a function of the
+Knows batches, gradients and when to stop; what is learned from are `Examples`, what is minimised is an `Objective`, how
+a micro-batch becomes a gradient is a `Pass`, what counts as better is the `validate` function it is given, where
+checkpoints go is a `Keeper`'s business. Everything random is a function of the
 seed, the step and the process, so a run that goes on from a checkpoint ends with the same weights as one that was never
 stopped.
 """
@@ -27,20 +28,21 @@ from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.encoder import PackedEncoder
 from manylabel.modeling.packed import to_device
 from manylabel.modeling.precision import autocast, resolve_precision
+from manylabel.modeling.pretraining import TrainableModel
 from manylabel.text.buckets import epoch_batches, share_batch, split_batch
-from manylabel.text.pack import pack
 from manylabel.training.allocator import give_back_freed_memory, keeping_freed_memory
 from manylabel.training.best import Best
 from manylabel.training.checkpoints import Checkpoint, required_bytes
+from manylabel.training.examples import Epoch, Examples
 from manylabel.training.keeper import Keeper, NoKeeper
 from manylabel.training.objectives import Objective
 from manylabel.training.observers import Observer, Step, Validated
 from manylabel.training.optimizer import Rates, awake_groups, plan_groups
+from manylabel.training.passes import Pass, PlainPass
 from manylabel.training.preflight import Estimate, memory_needed
 from manylabel.training.processes import Processes
 from manylabel.training.schedule import rate_multiplier
 from manylabel.training.weights import Weights
-from manylabel.values import Encodings
 
 Ending = Literal["finished", "stopped early", "interrupted", "non-finite loss"]
 Indices = npt.NDArray[np.int64]
@@ -50,18 +52,9 @@ STEPS_BETWEEN_TRIMS = 50
 WORD_TABLE = "encoder.embeddings.word.weight"
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """What is learned from: encodings of N texts, their targets (-1 not annotated) and ids for messages."""
-
-    encodings: Encodings
-    targets_NL: npt.NDArray[np.integer]
-    ids: tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended; the classifier then holds the best weights seen by validation (or the last good ones)."""
+    """How training ended; the model then holds the best weights seen by validation (or the last good ones)."""
 
     ending: Ending
     steps: int
@@ -105,8 +98,8 @@ class Trainer:
 
     def __init__(
         self,
-        classifier: Classifier,
-        data: TrainingData,
+        model: TrainableModel,
+        examples: Examples,
         *,
         objective: Objective,
         settings: TrainingSettings,
@@ -115,46 +108,51 @@ class Trainer:
         should_stop: Callable[[], bool],
         processes: Processes | None = None,
     ) -> None:
-        """Take over the classifier's weights, on the device they are on, until `fit` returns."""
-        self._classifier, self._data, self._objective = classifier, data, objective
+        """Take over the model's weights, on the device they are on, until `fit` returns."""
+        self._model, self._examples, self._objective = model, examples, objective
         self._settings, self._observer, self._should_stop = settings, observer, should_stop
         self._processes = processes or Processes.alone()
-        self._device = next(classifier.parameters()).device
+        self._device = next(model.parameters()).device
         self._dtype = resolve_precision(settings.precision, self._device)
-        self._steps_per_epoch = -(-len(data.encodings) // settings.batch_size)
+        self._steps_per_epoch = -(-len(examples) // settings.batch_size)
         self._num_steps = self._steps_per_epoch * settings.epochs
         if settings.gradient_checkpointing:
-            classifier.encoder.recompute_layers()
-        self._groups = plan_groups(classifier, settings, rates)
+            model.encoder.recompute_layers()
+        self._groups = plan_groups(model, settings, rates)
         self._peak = rates.encoder
-        self._best = Best(classifier)
+        self._best = Best(model)
+        table = self._sparse_table()
+        self._reads_rows = table is not None
         self._weights = Weights(
-            classifier,
+            model,
             self._groups.groups,
             dtype=self._dtype,
             ema_decay=settings.ema_decay,
-            sparse_table=self._sparse_table(),
+            sparse_table=table,
             num_steps=self._num_steps,
         )
         self._weights.copy_from(self._processes.copy_from_first_)
         self._progress = _Progress()
-        self._batches: tuple[int, list[Indices]] = (-1, [])
+        self._pass: Pass = PlainPass()
+        self._shown: tuple[int, Epoch, list[Indices]] | None = None
 
-    def fit(self, validate: Callable[[], float | None], keeper: Keeper | None = None) -> Outcome:
-        """Train to the end or until stopped; afterwards the classifier holds the best weights.
+    def fit(
+        self, validate: Callable[[], float | None], keeper: Keeper | None = None, a_pass: Pass | None = None
+    ) -> Outcome:
+        """Train to the end or until stopped; afterwards the model holds the best weights.
 
-        `validate` returns the macro average precision on the validation rows, None where it is undefined and NaN
-        where the logits are not finite; such weights are never kept.
+        `validate` returns a score of the validation rows, higher is better: None where it is undefined and NaN where
+        the outputs are not finite; such weights are never kept. `a_pass` is a `PlainPass` by default.
         """
-        keeper = keeper or NoKeeper()
+        keeper, self._pass = keeper or NoKeeper(), a_pass or self._pass
         self._progress.began = time.monotonic()
-        self._classifier.train()
+        self._model.train()
         with keeping_freed_memory() if self._device.type == "cpu" else nullcontext():
             ending, ids_at_fault = self._run(validate, keeper)
         seconds = self._progress.seconds
         self._weights.release()
-        self._best.install(self._classifier)
-        self._classifier.eval()
+        self._best.install(self._model)
+        self._model.eval()
         best, progress = self._best, self._progress
         return Outcome(ending, progress.step, best.step, best.score, seconds, progress.tokens, ids_at_fault)
 
@@ -200,18 +198,19 @@ class Trainer:
     def _step(self, step: int) -> None:
         """One optimizer step over one batch, in micro-batches over all processes that add up to its exact gradient."""
         began, settings = time.monotonic(), self._settings
-        indices, lengths_N = self._batch(step), self._data.encodings.lengths_N
+        indices, examples = self._batch(step)
+        lengths_N = examples.lengths_N
         share = share_batch(indices, lengths_N, self._processes.size)[self._processes.rank]
         torch.manual_seed(_seed_of(settings.seed, step, self._processes.rank))
-        count = max(self._objective.count(torch.from_numpy(self._data.targets_NL[indices])), 1)
+        counts = self._objective.counts(examples.targets(indices))
         parts = split_batch(share, lengths_N, settings.token_budget) if len(share) else []
         is_awake = awake_groups(self._groups, self._epoch(step), settings)
-        self._weights.begin(self._tokens_of(share), is_awake)
-        sums = [self._backward(part, count) for part in parts]
+        self._weights.begin(self._tokens_of(examples, share), is_awake)
+        sums = [self._backward(examples, part, counts) for part in parts]
         norm = self._weights.collect(self._sum_gradient if self._processes.size > 1 else None)
         loss = self._processes.sum_float(float(sum(total for total, _ in sums)))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NonFiniteError(self._at_fault(indices, parts, [logits_BL for _, logits_BL in sums]))
+            raise NonFiniteError(self._at_fault(indices, parts, [outputs for _, outputs in sums]))
         multiplier = rate_multiplier(
             settings.schedule, step - 1, num_steps=self._num_steps, warmup=settings.warmup
         )
@@ -238,22 +237,24 @@ class Trainer:
         if self._device.type == "cpu" and step % STEPS_BETWEEN_TRIMS == 0:
             give_back_freed_memory()
 
-    def _backward(self, indices: Indices, count: int) -> tuple[Tensor, Tensor]:
-        """Add the gradient of one micro-batch; its share of the batch's mean loss, and its logits."""
-        batch = to_device(pack(self._data.encodings, indices), self._device)
-        targets_BL = torch.from_numpy(self._data.targets_NL[indices]).to(self._device)
+    def _backward(self, examples: Epoch, indices: Indices, counts: object) -> tuple[Tensor, Tensor]:
+        """Add the gradient of one micro-batch; its share of the batch's mean loss, and its outputs."""
+        batch = to_device(examples.batch(indices), self._device)
+        targets = examples.targets(indices).to(self._device)
         with autocast(self._dtype, self._device):
-            logits_BL = self._classifier(batch)
-        loss = self._objective.summed_loss(logits_BL, targets_BL) / count
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), logits_BL.detach()
+            return self._pass.backward(self._model, batch, targets, objective=self._objective, counts=counts)
 
-    def rehearse(self) -> Estimate:
-        """What the rest of the run will take, from one pass over a part of the next batch; changes nothing."""
+    def rehearse(self, a_pass: Pass | None = None) -> Estimate:
+        """What the rest of the run will take, from one pass over a part of the next batch; changes nothing.
+
+        `a_pass` is the one that `fit` will be given.
+        """
+        self._pass = a_pass or self._pass
         step = min(self._progress.step + 1, self._num_steps)
-        indices, lengths_N = self._batch(step), self._data.encodings.lengths_N
+        indices, examples = self._batch(step)
+        lengths_N = examples.lengths_N
         part = split_batch(indices, lengths_N, self._settings.token_budget)[0]
-        self._classifier.train()
+        self._model.train()
         seconds = math.inf
         for _ in range(2):  # The first pass also allocates.
             began = time.monotonic()
@@ -262,13 +263,13 @@ class Trainer:
                 torch.zeros(0, dtype=torch.int64),
                 awake_groups(self._groups, self._epoch(step), self._settings),
             )
-            self._backward(part, 1)[0].item()
+            self._backward(examples, part, self._objective.counts(examples.targets(part)))[0].item()
             seconds = min(seconds, time.monotonic() - began)
         left = 1 - self._progress.step / self._num_steps
         tokens = int(lengths_N.sum()) * self._settings.epochs * left / self._processes.size
-        encoder = self._classifier.encoder
+        encoder = self._model.encoder
         memory = memory_needed(
-            sum(parameter.numel() for parameter in self._classifier.parameters()),
+            sum(parameter.numel() for parameter in self._model.parameters()),
             tokens=int(lengths_N[part].sum()),
             width=encoder.hidden_size,
             num_layers=self._groups.num_layers,
@@ -315,13 +316,13 @@ class Trainer:
 
     def _validate(self, validate: Callable[[], float | None]) -> None:
         step = self._progress.step
-        self._classifier.eval()
+        self._model.eval()
         try:
             with self._weights.exposed():
                 score = validate()
-                better = self._best.offer(score, step, self._classifier)
+                better = self._best.offer(score, step, self._model)
         finally:
-            self._classifier.train()
+            self._model.train()
         self._progress.validated = step
         shown = None if score is not None and math.isnan(score) else score
         self._observer.validated(Validated(step, step / self._steps_per_epoch, shown, better))
@@ -338,34 +339,44 @@ class Trainer:
         """The epoch (from 0) of a step (from 1)."""
         return (step - 1) // self._steps_per_epoch
 
-    def _batch(self, step: int) -> Indices:
-        """The texts of a step, of all processes."""
+    def _batch(self, step: int) -> tuple[Indices, Epoch]:
+        """The examples of a step, of all processes, and the epoch they belong to."""
         epoch, settings = self._epoch(step), self._settings
-        if self._batches[0] != epoch:
-            num_texts = len(self._data.encodings)
-            made = epoch_batches(num_texts, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch)
-            self._batches = (epoch, made)
-        return self._batches[1][(step - 1) % self._steps_per_epoch]
+        if self._shown is None or self._shown[0] != epoch:
+            num, size, seed = len(self._examples), settings.batch_size, settings.seed
+            batches = epoch_batches(num, batch_size=size, seed=seed, epoch=epoch)
+            self._shown = (epoch, self._examples.epoch(epoch), batches)
+        return self._shown[2][(step - 1) % self._steps_per_epoch], self._shown[1]
 
     def _sparse_table(self) -> str | None:
-        """The word embeddings, where updating only the rows of a batch pays and is possible."""
-        encoder = self._classifier.encoder
-        is_possible = isinstance(encoder, PackedEncoder) and encoder.embeddings.word.weight.requires_grad
+        """The word embeddings, where updating only the rows of a batch pays and is possible.
+
+        Not in a language model: its decoder is the same table, so every row has a gradient in every step.
+        """
+        model = self._model
+        is_possible = (
+            isinstance(model, Classifier)
+            and isinstance(model.encoder, PackedEncoder)
+            and model.encoder.embeddings.word.weight.requires_grad
+        )
         alone = self._processes.size == 1 and self._device.type == "cpu" and not self._settings.ema_decay
         return WORD_TABLE if is_possible and alone else None
 
-    def _tokens_of(self, share: Indices) -> Tensor:
-        """Token ids that the passes of this process will read."""
-        return torch.from_numpy(pack(self._data.encodings, share).ids_T).to(self._device)
+    def _tokens_of(self, examples: Epoch, share: Indices) -> Tensor:
+        """Token ids that the passes of this process will read, where the weights need to know."""
+        if not self._reads_rows:
+            return torch.zeros(0, dtype=torch.int64)
+        return torch.from_numpy(examples.batch(share).ids_T).to(self._device)
 
-    def _at_fault(self, indices: Indices, parts: list[Indices], logits: list[Tensor]) -> tuple[str, ...]:
-        """Ids of the texts whose logits are not finite; of the whole batch where that cannot be told."""
+    def _at_fault(self, indices: Indices, parts: list[Indices], outputs: list[Tensor]) -> tuple[str, ...]:
+        """Ids of the texts whose row of outputs is not finite; of the whole batch where that cannot be told."""
         is_bad_B = torch.zeros(len(indices))
-        for part, logits_BL in zip(parts, logits, strict=True):
-            bad = part[~torch.isfinite(logits_BL).all(dim=1).cpu().numpy()]
-            is_bad_B[torch.from_numpy(np.isin(indices, bad))] = 1
+        for part, rows in zip(parts, outputs, strict=True):
+            if len(rows) == len(part):
+                bad = part[~torch.isfinite(rows).flatten(1).all(dim=1).cpu().numpy()]
+                is_bad_B[torch.from_numpy(np.isin(indices, bad))] = 1
         found = indices[self._processes.sum_(is_bad_B).numpy() > 0]
-        return tuple(self._data.ids[i] for i in (found if len(found) else indices))
+        return tuple(self._examples.ids[i] for i in (found if len(found) else indices))
 
 
 def _seed_of(seed: int, step: int, rank: int) -> int:

@@ -1,9 +1,10 @@
-"""What training minimises; called by the loop through the `Objective` protocol, built by recipes from settings."""
+"""What training minimises; called by passes through the `Objective` protocol, built by recipes from settings."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,18 +19,18 @@ from manylabel.modeling.losses import (
     focal,
     positive_weights,
 )
-from manylabel.values import NOT_ANNOTATED, IntArray
+from manylabel.values import NOT_ANNOTATED, FloatArray, IntArray
 
 
 class Objective(Protocol):
-    """A loss as a sum and the count it is to be divided by, so that micro-batches add up exactly."""
+    """A mean loss over a batch, in shares that add up exactly over micro-batches and processes."""
 
-    def count(self, targets_BL: Tensor) -> int:
-        """By how much the summed loss of these targets is divided."""
+    def counts(self, targets: Any) -> Any:  # noqa: ANN401 - opaque to the loop
+        """What the loss of a whole batch with these targets is divided by; opaque to the loop."""
         ...
 
-    def summed_loss(self, logits_BL: Tensor, targets_BL: Tensor) -> Tensor:
-        """The loss of the batch as a sum (0-d)."""
+    def loss(self, outputs: Any, targets: Any, counts: Any) -> Tensor:  # noqa: ANN401 - opaque to the loop
+        """The share (0-d, fp32) of these outputs in the mean loss of the batch that has `counts`."""
         ...
 
 
@@ -51,9 +52,13 @@ class MultiLabelObjective:
         self._counts = LabelCounts(torch.zeros(0), torch.zeros(0)) if counts is None else counts
         self._weighting = _weighting(self._settings, self._counts)
 
-    def count(self, targets_BL: Tensor) -> int:
-        """Annotated cells."""
-        return int((targets_BL != NOT_ANNOTATED).sum())
+    def counts(self, targets: Tensor) -> int:
+        """Annotated cells of targets_BL, at least 1."""
+        return max(int((targets != NOT_ANNOTATED).sum()), 1)
+
+    def loss(self, outputs: Tensor, targets: Tensor, counts: int) -> Tensor:
+        """`summed_loss` of logits_BL and targets_BL, divided by the annotated cells of the whole batch."""
+        return self.summed_loss(outputs, targets) / counts
 
     def summed_loss(self, logits_BL: Tensor, targets_BL: Tensor) -> Tensor:
         """Sum over annotated cells (0-d), computed in fp32 whatever the precision of the logits."""
@@ -85,12 +90,12 @@ class MultiLabelObjective:
                 return distribution_balanced(logits_BL, targets_BL, counts=self._counts, weighting=weighting)
 
 
-def build_objective(settings: LossSettings, targets_NL: IntArray) -> MultiLabelObjective:
-    """The objective of the settings, its weights from all training targets, [N, L] with 1, 0 and -1.
+def build_objective(settings: LossSettings, targets_NL: IntArray | FloatArray) -> MultiLabelObjective:
+    """The objective of the settings, its weights from all training targets, [N, L] with 1, 0 and -1, or soft ones.
 
     In a run of several processes each must be given the targets of the whole training set, not of its share.
     """
-    positives_L = torch.from_numpy((targets_NL == 1).sum(axis=0)).double()
+    positives_L = torch.from_numpy(np.maximum(targets_NL, 0).sum(axis=0, dtype=np.float64))
     annotated_L = torch.from_numpy((targets_NL != NOT_ANNOTATED).sum(axis=0)).double()
     return MultiLabelObjective(settings, LabelCounts(positives_L, annotated_L))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from manylabel.config.schema import TrainingSettings
-from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.depth import num_encoder_layers, parameter_depths
+from manylabel.modeling.pretraining import TrainableModel
 from manylabel.training.freezing import is_asleep, is_frozen, rate_factor, require_layers
 
 ADAM_BETAS = (0.9, 0.999)
@@ -36,23 +36,23 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """All groups of a classifier, and its number of encoder layers."""
+    """All groups of a model, and its number of encoder layers."""
 
     groups: tuple[ParameterGroup, ...]
     num_layers: int
 
 
-def plan_groups(classifier: Classifier, settings: TrainingSettings, rates: Rates) -> GroupPlan:
+def plan_groups(model: TrainableModel, settings: TrainingSettings, rates: Rates) -> GroupPlan:
     """Group what is trained; what the settings freeze no longer requires a gradient.
 
     Matrices are decayed, biases and normalisation weights (all one-dimensional parameters) are not, as in BERT's
     release. Raises UsageError when more layers are to be frozen than the encoder has.
     """
-    depths = parameter_depths(classifier)
+    depths = parameter_depths(model)
     num_layers = num_encoder_layers(depths)
     require_layers(num_layers, settings)
     members: dict[tuple[float, float, int | None], list[str]] = {}
-    for name, parameter in classifier.named_parameters():
+    for name, parameter in model.named_parameters():
         depth = depths[name]
         if is_frozen(depth, num_layers, settings):
             parameter.requires_grad_(False)

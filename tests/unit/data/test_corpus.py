@@ -49,6 +49,11 @@ def test_missing_labels_are_errors_and_unknown_ones_warnings():
     assert finding.next_step == 'did you mean "Refund" for "refund"?'
     with pytest.raises(DataError, match=r'D150.*for the label "late"\. .* Next: rename or add the column;'):
         loaded({"text": TEXTS, "refund": ["1", "0", "0"]}, LabelSet(("refund", "late")))
+    # "text" is near "threat", but holds the texts; "insult" is a label of the model with a column of its own.
+    with pytest.raises(DataError, match=r'D150.*for the label "threat"\. .* Next: rename or add the column;'):
+        loaded({"text": TEXTS, "insult": ["1", "0", "0"]}, LabelSet(("insult", "threat")))
+    with pytest.raises(DataError, match='did you mean "treat"'):
+        loaded({"text": TEXTS, "treat": ["1", "0", "0"]}, LabelSet(("threat",)), label_columns=("treat",))
     result = loaded({"text": TEXTS, "a": ["1", "0", "0"], "b": ["0", "0", "1"]}, LabelSet(("a",)))
     assert [finding.code for finding in result.warnings] == ["D151"]
     assert result.corpus.targets_NL.shape == (3, 1)

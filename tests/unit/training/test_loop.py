@@ -8,8 +8,9 @@ from manylabel.config.schema import TrainingSettings
 from manylabel.errors import Finding, TrainingError
 from manylabel.modeling.weights.hugging_face import load_pretrained
 from manylabel.text.tokenizer import TextTokenizer
+from manylabel.training.examples import LabelledTexts
 from manylabel.training.keeper import NoKeeper
-from manylabel.training.loop import StoppedInValidation, Trainer, TrainingData
+from manylabel.training.loop import StoppedInValidation, Trainer
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import SilentObserver
 from manylabel.training.optimizer import Rates
@@ -45,7 +46,7 @@ def make_data(tiny_encoder, count=40, seed=0):
     texts = [" ".join(choose.choice(WORDS, size=choose.integers(1, 30))) for _ in range(count)]
     targets_NL = np.array([[int(word in text.split()) for word in WORDS[:3]] for text in texts], np.int8)
     tokenizer = TextTokenizer.from_folder(tiny_encoder, max_length=64)
-    return TrainingData(tokenizer.encode(texts), targets_NL, tuple(f"id-{i}" for i in range(count)))
+    return LabelledTexts(tokenizer.encode(texts), targets_NL, tuple(f"id-{i}" for i in range(count)))
 
 
 def new_classifier(tiny_encoder, dropout=0.0, head="mean"):
@@ -93,7 +94,7 @@ def test_micro_batches_weigh_annotated_cells_alike(tiny_encoder):
     data = make_data(tiny_encoder)
     targets_NL = data.targets_NL.copy()
     targets_NL[np.random.default_rng(1).random(targets_NL.shape) < 0.6] = -1
-    data = TrainingData(data.encodings, targets_NL, data.ids)
+    data = LabelledTexts(data.encodings, targets_NL, data.ids)
     _, whole, _ = train(tiny_encoder, data, token_budget=100_000)
     _, parts, _ = train(tiny_encoder, data, token_budget=64)
     assert parts.losses == pytest.approx(whole.losses, abs=1e-6)
@@ -333,7 +334,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_text(tiny_encod
     encodings = type(data.encodings)(
         ids_T, data.encodings.segments_T, data.encodings.offsets_N1, data.encodings.truncated_N
     )
-    data = TrainingData(encodings, data.targets_NL, data.ids)
+    data = LabelledTexts(encodings, data.targets_NL, data.ids)
     classifier = new_classifier(tiny_encoder)
     with torch.no_grad():
         classifier.encoder.embeddings.word.weight[poison] = float("nan")

@@ -24,7 +24,7 @@ def test_hand_worked_case():
     logits = torch.tensor([[0.0, 5.0, 2.0]])
     targets = torch.tensor([[1, -1, 0]], dtype=torch.int8)
     objective = MultiLabelObjective()
-    assert objective.count(targets) == 2
+    assert objective.counts(targets) == 2
     expected = math.log(2) + math.log(1 + math.e**2)
     assert objective.summed_loss(logits, targets).item() == pytest.approx(expected, rel=1e-6)
 
@@ -88,7 +88,7 @@ def test_default_settings_are_plain_cross_entropy():
 def test_settings_choose_loss_and_weights(settings, cells):
     objective = build_objective(LossSettings(**settings), KNOWN)
     assert objective.summed_loss(LOGITS, TARGETS).item() == pytest.approx(cells.sum().item(), rel=1e-6)
-    assert objective.count(TARGETS) == 6
+    assert objective.counts(TARGETS) == 6
 
 
 ALL_SETTINGS = [
@@ -137,3 +137,24 @@ def test_training_targets_may_be_all_unknown(settings):
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("kind", ["bce", "focal", "asymmetric", "distribution_balanced"])
+def test_a_soft_target_costs_what_lies_between(kind):
+    """y times a positive's cost and 1 - y times a negative's, and whole numbers cost the same in both formats."""
+    objective = build_objective(LossSettings(kind=kind), KNOWN)
+    whole = objective.summed_loss(LOGITS, TARGETS)
+    assert torch.equal(objective.summed_loss(LOGITS, TARGETS.float()), whole)
+    if kind == "distribution_balanced":
+        return  # Its weights depend on the text's other labels.
+    costs = [objective.summed_loss(torch.tensor([[0.3]]), torch.tensor([[y]])) for y in (1.0, 0.0, 0.25)]
+    torch.testing.assert_close(costs[2], 0.25 * costs[0] + 0.75 * costs[1])
+
+
+def test_soft_targets_of_plain_cross_entropy_are_those_of_torch():
+    soft = torch.tensor([[0.2, 0.9, -1.0]])
+    logits = torch.tensor([[0.5, -1.0, torch.inf]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[:, :2], soft[:, :2], reduction="sum"
+    )
+    assert torch.allclose(MultiLabelObjective().summed_loss(logits, soft), expected)

@@ -1,0 +1,133 @@
+"""From the files a user named to sentences for a language model; called by recipes/adapt.py."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manylabel.config.schema import RunSettings
+from manylabel.data.documents import Documents, hold_out, read_documents, seen_in
+from manylabel.errors import Finding, UsageError, counted
+from manylabel.recipes.run import Run
+from manylabel.text.segments import Sentences
+from manylabel.text.sentences import split_sentences
+from manylabel.text.tokenizer import TextTokenizer
+from manylabel.training.observers import Observer
+from manylabel.training.pretraining_examples import capacity
+from manylabel.values import BoolArray
+
+LONGEST_SENTENCE = 8192
+"""Tokens of one sentence that are read; what follows them without the end of a sentence is lost."""
+
+
+@dataclass(frozen=True)
+class TextSources:
+    """What to learn the language from: `texts`, without copies of what is in the `test` files.
+
+    `one_a_line` makes each line of a plain text file a document of its own; `language` is a code such as en, for the
+    ends of sentences.
+    """
+
+    texts: tuple[Path, ...]
+    test: tuple[Path, ...] = ()
+    language: str = "en"
+    one_a_line: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class GatheredTexts:
+    """D documents that are left, which of them only measure, and what was left out, by kind of copy."""
+
+    documents: Documents
+    is_held_out_D: BoolArray
+    left_out: Mapping[str, int]
+    test: Documents | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What the encoder's folder says of the texts: names and numbers, no text."""
+        return {
+            "sha256": self.documents.fingerprint(),
+            "documents": len(self.documents),
+            "held_out_documents": int(self.is_held_out_D.sum()),
+            "sources": _sources(self.documents),
+            "test_sources": [] if self.test is None else _sources(self.test),
+            "test_sha256": None if self.test is None else self.test.fingerprint(),
+            "left_out_as_test_texts": dict(self.left_out),
+        }
+
+
+def gather_texts(sources: TextSources, settings: RunSettings, observer: Observer) -> GatheredTexts:
+    """Read all files, leave out what stands in the test files too, choose what is held out.
+
+    Raises DataError with what is wrong with a file, UsageError when nothing is left.
+    """
+    observer.stage("Reading the texts")
+    documents = read_documents(sources.texts, settings.data, one_a_line=sources.one_a_line)
+    for source in documents.sources:
+        column = "" if source.column is None else f', column "{source.column}"'
+        empty = f", {source.num_empty:,} empty ones left out" if source.num_empty else ""
+        observer.stage(f"  {source.name}{column}: {counted(source.num_documents, 'document')}{empty}")
+    test, left_out = None, {"exact": 0, "normalised": 0, "near": 0}
+    if sources.test:
+        test = read_documents(sources.test, settings.data, one_a_line=sources.one_a_line)
+        found = seen_in(test.texts, documents, similarity=settings.split.near_duplicate_similarity)
+        left_out = found.counts()
+        observer.stage(
+            f"  left out as texts of the test files: {left_out['exact']:,} exact copies, "
+            f"{left_out['normalised']:,} after normalisation, {left_out['near']:,} near ones"
+        )
+        kept = tuple(text for text, seen in zip(documents.texts, found.seen_N, strict=True) if not seen)
+        if not kept:
+            step = "name other texts, or leave --test out for files that are no test files"
+            place = ", ".join(path.name for path in sources.texts)
+            raise UsageError(Finding("U321", place, "every text is in the test files too", next_step=step))
+        documents = Documents(kept, documents.sources)
+    fraction, seed = settings.pretraining.held_out_fraction, settings.split.seed
+    is_held_out_D = hold_out(documents, fraction=fraction, seed=seed)
+    held_out = counted(int(is_held_out_D.sum()), "document")
+    observer.stage(f"  {len(documents):,} left, of which {held_out} only measure")
+    return GatheredTexts(documents, is_held_out_D, left_out, test)
+
+
+def make_sentences(
+    gathered: GatheredTexts,
+    folder: Path,
+    *,
+    run: Run,
+    settings: RunSettings,
+    language: str,
+    observer: Observer,
+) -> tuple[Sentences, Sentences]:
+    """The sentences to learn from and those held out, as tokens of the encoder in `folder`."""
+    observer.stage("Splitting into sentences and tokenising")
+    documents = gathered.documents
+    divided = split_sentences(documents.texts, language=language)
+    flat = [sentence for sentences in divided for sentence in sentences]
+    tokenizer = TextTokenizer.from_folder(
+        folder, max_length=LONGEST_SENTENCE, normalization=settings.text.normalization
+    )
+    digest = hashlib.sha256(f"{documents.fingerprint()} {tokenizer.fingerprint()} {language}".encode())
+    encodings = run.cached(digest.hexdigest(), lambda: tokenizer.encode(flat))
+    longest = capacity(settings.text.max_length, settings.pretraining)
+    sentences = Sentences.of(encodings, [len(each) for each in divided], longest=longest)
+    observer.stage(f"  {counted(len(flat), 'sentence')}, {len(sentences.ids_T):,} tokens")
+    if cut := int(encodings.truncated_N.sum()):
+        observer.stage(
+            f"  note: {counted(cut, 'sentence')} longer than {LONGEST_SENTENCE:,} tokens, the rest is lost"
+        )
+    learned, held_out = (sentences.select(kept) for kept in (~gathered.is_held_out_D, gathered.is_held_out_D))
+    for part, name in ((learned, "learn from"), (held_out, "measure on")):
+        if not len(part.documents_S):
+            step = "give more texts, or another pretraining.held_out_fraction"
+            raise UsageError(Finding("U322", "texts", f"no token is left to {name}", next_step=step))
+    return learned, held_out
+
+
+def _sources(documents: Documents) -> list[dict[str, str | int]]:
+    return [
+        {"source": source.name, "documents": source.num_documents, "empty": source.num_empty}
+        for source in documents.sources
+    ]
