@@ -30,16 +30,23 @@ def comparison_tables(content: Mapping[str, Any]) -> list[Table | str]:
     for name, count in content["rows_seen_in_training"].items():
         if count:
             parts.append(f"warning: {counted(count, 'row')} made model {name.upper()}, which favours it")
+    parts += ["", *_conclusions(content)]
     if unseen := content.get("without_seen_rows"):
-        parts.append("Without the rows that made either: " + printable(unseen["conclusion"]))
-    parts += [
-        "",
-        "A against the TF-IDF baseline: " + printable(content["a_against_baseline"]["conclusion"]),
-        "B against the TF-IDF baseline: " + printable(content["b_against_baseline"]["conclusion"]),
-        "",
+        told = f"Without the rows that made either model ({counted(unseen['rows'], 'row')} left):"
+        parts += ["", told, *_conclusions(unseen)]
+    return parts
+
+
+def _conclusions(content: Mapping[str, Any]) -> list[str]:
+    """What is concluded of each model beside the baseline, then of the two."""
+    return [
+        *(
+            f"{key.upper()} against the TF-IDF baseline: " + printable(against["conclusion"])
+            for key in ("a", "b")
+            if (against := content.get(f"{key}_against_baseline"))
+        ),
         printable(content["conclusion"]),
     ]
-    return parts
 
 
 def _labels(content: Mapping[str, Any]) -> Table:

@@ -28,6 +28,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from manylabel.data.problems import near_name
 from manylabel.decisions.cuts import (
     Cuts,
     all_cuts,
@@ -192,10 +193,13 @@ def fit_goal(
 def _check_own_goals(own: Mapping[str, Goal], labels: Sequence[str]) -> None:
     unknown = [name for name in own if name not in labels]
     if unknown:
+        near = near_name(unknown[0], labels)
+        step = "write the name as it is in the model" if near is None else f'did you mean "{near}"?'
         raise ConfigError(
-            Finding("C242", "goal of a label", f'there is no label "{unknown[0]}"', ", ".join(labels[:20]),
-                    "write the name as it is in the model")
-        )  # fmt: skip
+            Finding(
+                "C242", "goal of a label", f'there is no label "{unknown[0]}"', ", ".join(labels[:20]), step
+            )
+        )
     if any(each.kind == "one" for each in own.values()):
         raise ConfigError(
             Finding("C243", "goal of a label", "one= is a goal of all labels together",

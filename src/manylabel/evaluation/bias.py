@@ -20,11 +20,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from manylabel.evaluation.intervals import Interval
 from manylabel.evaluation.metrics import NO_NEGATIVES, NO_POSITIVES, Measured, roc_auc
 from manylabel.values import FloatArray, IntArray
 
@@ -56,14 +57,18 @@ _WORD = re.compile("[\\w\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u09
 
 @dataclass(frozen=True)
 class SubgroupBias:
-    """The three AUCs of each label (L labels x 3, in the order of `AUCS`) for one subgroup of `rows` rows."""
+    """The three AUCs of each label (L labels x 3, in the order of `AUCS`) for one subgroup of `rows` rows.
+
+    `intervals` has those of the defined AUCs by label and AUC, where `evaluation.bias_intervals` was asked for them.
+    """
 
     subgroup: str
     rows: int
     aucs: Mapping[str, tuple[Measured, Measured, Measured]]
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
-        """Plain values; `reason` says of each undefined AUC why."""
+        """Plain values; `reason` says why an AUC is undefined, `interval_reasons` why one has no interval."""
         return {
             "subgroup": self.subgroup,
             "rows": self.rows,
@@ -71,6 +76,7 @@ class SubgroupBias:
                 label: {
                     **{name: each.value for name, each in zip(AUCS, measured, strict=True)},
                     "reason": _reason(measured),
+                    **_interval_json(self.intervals.get(label, {})),
                 }
                 for label, measured in self.aucs.items()
             },
@@ -81,12 +87,13 @@ class SubgroupBias:
 class OverallBias:
     """One label over all subgroups: the three generalised means, their mean, and the final score.
 
-    `left_out` counts the subgroups without the AUC, per AUC.
+    `left_out` counts the subgroups without the AUC, per AUC. `intervals` are those of `generalised_mean` and `final`.
     """
 
     overall_auc: Measured
     means: tuple[Measured, Measured, Measured]
     left_out: tuple[int, int, int]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def generalised_mean(self) -> float | None:
@@ -110,6 +117,7 @@ class OverallBias:
             "final": self.final,
             "subgroups_left_out": dict(zip(AUCS, self.left_out, strict=True)),
             "reason": _reason(self.means) or self.overall_auc.reason,
+            **_interval_json(self.intervals),
         }
 
 
@@ -127,6 +135,17 @@ class Bias:
             "bias": [each.to_json() for each in self.subgroups],
             "bias_overall": {"labels": labels},
         }
+
+
+def _interval_json(intervals: Mapping[str, Interval]) -> dict[str, object]:
+    """Limits by name, null where there are none, and why; nothing where none were asked for."""
+    if not intervals:
+        return {}
+    reasons = {name: each.reason for name, each in intervals.items() if each.reason is not None}
+    return {
+        "intervals": {name: each.limits for name, each in intervals.items()},
+        "interval_reasons": reasons,
+    }
 
 
 def _reason(measured: Sequence[Measured]) -> str | None:

@@ -80,6 +80,7 @@ def evaluate(
         expected_cost=overall["expected_cost"].value,
         rows=len(targets_NL),
         complete_rows=len(targets_RL),
+        rows_without_label=int((targets_RL == 0).all(axis=1).sum()),
         reasons=_reasons(overall),
     )
 

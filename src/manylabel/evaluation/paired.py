@@ -31,16 +31,9 @@ from manylabel.config.schema import EvaluationSettings
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import counted
 from manylabel.evaluation.holm import holm
-from manylabel.evaluation.intervals import (
-    MAX_NUMBERS,
-    MAX_TOGETHER,
-    nested,
-    num_threads,
-    sample,
-    spread_of,
-    why_none,
-)
+from manylabel.evaluation.intervals import nested, why_none
 from manylabel.evaluation.resampling import Resampler, make_resampler
+from manylabel.evaluation.spread import MAX_NUMBERS, MAX_TOGETHER, num_threads, sample, spread_of
 from manylabel.evaluation.weighted import (
     OF_LABELS,
     Doubles,

@@ -27,6 +27,9 @@ FOUND_BY_OTHERS = (
     "chosen_on",
     "out_of_fold",
     "against_baseline",
+    "zones",
+    "label_errors",
+    "label_errors_left_out",
 )
 """Optional parts of an evaluation, plain values that JSON can hold."""
 
@@ -99,8 +102,10 @@ class Evaluation:
     `accuracy` is the share of annotated text-label cells decided rightly at the thresholds, `hamming_loss`
     the rest, `expected_cost` the same with a cost for each kind of error. `subset_accuracy`, `ranking_loss`,
     `lrap`, `coverage_error`, `at_k` (precision, recall and nDCG at k by name, as `ndcg_at_3`) and `samples` use
-    the `complete_rows` of `rows` that have every label annotated. `baseline` is the linear baseline on the same
-    rows; `without_seen_rows` repeats the evaluation without the `rows_seen_in_training`.
+    the `complete_rows` of `rows` that have every label annotated; `rows_without_label` of these carry none: such a
+    row has LRAP 1, ranking loss and coverage error 0, and is left out at k. `baseline` is the linear baseline on the
+    same rows; `without_seen_rows` repeats the evaluation without the `rows_seen_in_training`, which are all rows that
+    made the model.
 
     What is in `FOUND_BY_OTHERS` is plain values from whoever computes it, absent from the JSON where None.
     """
@@ -120,6 +125,7 @@ class Evaluation:
     expected_cost: float | None
     rows: int
     complete_rows: int
+    rows_without_label: int = 0
     reasons: Mapping[str, str] = field(default_factory=dict)
     baseline: Evaluation | None = None
     without_seen_rows: Evaluation | None = None
@@ -135,6 +141,9 @@ class Evaluation:
     chosen_on: str | None = None
     out_of_fold: int | None = None
     against_baseline: Mapping[str, Any] | None = None
+    zones: Mapping[str, Any] | None = None
+    label_errors: Sequence[Mapping[str, Any]] | None = None
+    label_errors_left_out: str | None = None
 
     @property
     def overall(self) -> dict[str, float | None]:
@@ -205,6 +214,8 @@ class Evaluation:
             **{name: getattr(self, name).to_json(metrics) for name, metrics in AVERAGES.items()},
             **self.overall,
             "rows": self.rows,
+            "complete_rows": self.complete_rows,
+            "rows_without_label": self.rows_without_label,
             "undefined": self.undefined(),
             "excluded_from_macro": {
                 metric: self.macro.undefined.get(metric, 0) for metric in RANKED_AND_DECIDED

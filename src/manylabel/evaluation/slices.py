@@ -45,18 +45,21 @@ class Slice:
 class AverageFigures:
     """Macro and micro ROC-AUC, average precision and F1; a figure without meaning is None, with its reason.
 
-    `undefined` counts, per metric, the labels that the macro figure leaves out; keys of `reasons` are
-    `macro/METRIC` and `micro/METRIC`.
+    `undefined` counts, per metric, the labels that the macro figure leaves out, of `labels` in all; keys of `reasons`
+    are `macro/METRIC` and `micro/METRIC`.
     """
 
     macro: Mapping[str, float | None]
     micro: Mapping[str, float | None]
     undefined: Mapping[str, int]
     reasons: Mapping[str, str]
+    labels: int = 0
 
     def to_json(self) -> dict[str, object]:
-        """Plain values, undefined figures as null."""
+        """Plain values, undefined figures as null; `labels_judged` are those that a macro figure is the mean of."""
         return {
+            "labels": self.labels,
+            "labels_judged": {metric: self.labels - count for metric, count in self.undefined.items()},
             "macro": dict(self.macro),
             "micro": dict(self.micro),
             "undefined": dict(self.undefined),
@@ -185,6 +188,7 @@ def average_figures(
             for metric, each in measured.items()
             if each.reason is not None
         },
+        labels=len(labels),
     )
 
 

@@ -15,7 +15,8 @@ Letters: N rows, L labels, R weight vectors, C cells of a list, K distinct score
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,21 @@ OF_MICRO = OF_LABELS[:7]
 OF_CELLS = ("accuracy", "hamming_loss", "expected_cost")
 NUM_SUMS = 6
 """What is summed over a label's cells: positives, decided, true positives, annotated, Brier score, log loss."""
+
+
+class Figures(Protocol):
+    """Any figures of one model under row weights, such as `WeightedFigures`; see there."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The figures' names, in the order of `compute`."""
+
+    @property
+    def widest(self) -> int:
+        """The most numbers a weight vector takes in one array."""
+
+    def compute(self, weights_NR: Doubles, map_tasks: MapTasks = map) -> Doubles:
+        """Figures x R."""
 
 
 class Ranking:
@@ -109,6 +125,15 @@ class Judged:
     decisions_NL: BoolArray
     costs: tuple[float, float] = (1.0, 1.0)
 
+    def select(self, rows: IntArray) -> Judged:
+        """The same of some of the rows, in their order."""
+        return replace(
+            self,
+            targets_NL=self.targets_NL[rows],
+            probabilities_NL=self.probabilities_NL[rows],
+            decisions_NL=self.decisions_NL[rows],
+        )
+
 
 class WeightedFigures:
     """All figures of one model under row weights; `paths` names them in the order of `compute`."""
@@ -162,8 +187,8 @@ class WeightedFigures:
         return np.concatenate(
             [
                 metrics_LMR.reshape(-1, num_weights),
-                _mean_over_labels(metrics_LMR, np.ones_like(supports_LR)),
-                _mean_over_labels(metrics_LMR, supports_LR),
+                mean_over_labels(metrics_LMR, np.ones_like(supports_LR)),
+                mean_over_labels(metrics_LMR, supports_LR),
                 micro_MR,
                 decision_figures(sums_MR),
                 quotient(sums_MR[4:6], sums_MR[3]),
@@ -248,7 +273,7 @@ def _of_cells(sums_MR: Doubles, costs: tuple[float, float]) -> Doubles:
     return quotient(np.stack([annotated_R - wrong_R, wrong_R, cost_R]), annotated_R)
 
 
-def _mean_over_labels(metrics_LMR: Doubles, weights_LR: Doubles) -> Doubles:
+def mean_over_labels(metrics_LMR: Doubles, weights_LR: Doubles) -> Doubles:
     """Weighted means over the labels that have a value, M x R."""
     weights_LMR = np.where(np.isnan(metrics_LMR), 0.0, weights_LR[:, None, :])
     return quotient((np.nan_to_num(metrics_LMR) * weights_LMR).sum(axis=0), weights_LMR.sum(axis=0))

@@ -99,7 +99,19 @@ def _notes(
         against = entry(comparison, f"{key}_against_baseline", "conclusion")
         if against:
             notes.append(shown(str(against)))
-    return tuple(notes)
+    return (*notes, *_notes_without_seen(comparison))
+
+
+def _notes_without_seen(comparison: Mapping[str, Any]) -> list[str]:
+    """The conclusions on the rows that made neither model, where some made one."""
+    unseen = comparison.get("without_seen_rows")
+    if not unseen:
+        return []
+    rows = entry(unseen, "rows")
+    left = "" if rows is None else f" ({whole(rows)} left)"
+    told = [entry(unseen, "conclusion")]
+    told += [entry(unseen, f"{key}_against_baseline", "conclusion") for key in ("a", "b")]
+    return [f"Without the rows that made either model{left}: {shown(str(one))}" for one in told if one]
 
 
 def _figure_table(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from manylabel.evaluation.evaluate import evaluate
-from manylabel.report import findings, tables
+from manylabel.report import findings, part_tables, tables
 from manylabel.report.explorer import CutTable, cut_tables
 from manylabel.report.inputs import ReportInputs
 from manylabel.report.numbers import NOT_MEASURED, figure, percent, shown, span, whole
@@ -59,6 +59,7 @@ class Contents:
     pairs: findings.CoOccurrence | None
     false_alarms: FalseAlarms
     false_alarm_table: Table | None
+    zones: Table | None
     slices: Table | None
     bias: tuple[Table, ...]
     robustness: Table | None
@@ -76,7 +77,7 @@ def contents_of(inputs: ReportInputs) -> Contents:
     sliders = charted_columns(inputs, MOST_SLIDERS)
     alarms = false_alarms(inputs)
     worst = (findings.worst_table(inputs, misses=True), findings.worst_table(inputs, misses=False))
-    bias = (tables.bias_overall_table(inputs), tables.bias_table(inputs))
+    bias = (part_tables.bias_overall_table(inputs), part_tables.bias_table(inputs))
     return Contents(
         title=shown(inputs.title, 200),
         date=shown(inputs.date, 60),
@@ -97,9 +98,10 @@ def contents_of(inputs: ReportInputs) -> Contents:
         pairs=findings.co_occurrence(inputs),
         false_alarms=alarms,
         false_alarm_table=findings.false_alarm_table(alarms),
-        slices=tables.slice_table(inputs),
+        zones=part_tables.review_table(inputs),
+        slices=part_tables.slice_table(inputs),
         bias=tuple(one for one in bias if one is not None),
-        robustness=tables.robustness_table(inputs),
+        robustness=part_tables.robustness_table(inputs),
         worst=tuple(one for one in worst if one is not None),
         label_errors=findings.label_error_table(inputs),
         audit=tables.audit_table(inputs),
@@ -150,7 +152,7 @@ def _tiles(inputs: ReportInputs, alarms: FalseAlarms) -> tuple[Tile, ...]:
     rate = percent(alarms.rate) if alarms.rate is not None else NOT_MEASURED
     tiles.append(Tile("False alarms, rows without a label", rate, (between, f"of {whole(alarms.rows)} rows")))
     seen = inputs.figure("rows_seen_in_training")
-    below = "leak audit not run" if seen is None else f"{whole(seen)} seen in training"
+    below = "leak audit not run" if seen is None else f"{whole(seen)} made the model"
     tiles.append(Tile("Rows evaluated", whole(len(inputs.ids)), (f"{len(inputs.labels):,} labels", below)))
     return tuple(tiles)
 

@@ -90,6 +90,7 @@ def label_error_table(inputs: ReportInputs) -> Table | None:
              figure(error.get("probability")), *text]
         )  # fmt: skip
     more = f"The first {ERRORS_SHOWN} of {whole(len(errors))}." if len(errors) > ERRORS_SHOWN else ""
+    more = " ".join(filter(None, (more, inputs.figure("label_errors_left_out"))))
     columns = ("Row id", "Label", "Given", "Probability", *_text_column(inputs))
     return table(
         "Likely label errors", columns, rows, note=more, words=(1, 2), texts=inputs.texts is not None

@@ -17,7 +17,6 @@ from manylabel.report.numbers import (
     figure,
     percent,
     shown,
-    signed,
     span,
     threshold_text,
     whole,
@@ -57,7 +56,6 @@ SEEN_KINDS = {
     "normalised": "but for Unicode form, case and spaces",
     "near": "nearly",
 }
-AUC_KINDS = (("subgroup_auc", "Subgroup AUC"), ("bpsn_auc", "BPSN AUC"), ("bnsp_auc", "BNSP AUC"))
 
 
 @dataclass(frozen=True)
@@ -152,11 +150,11 @@ def _figure_cell(inputs: ReportInputs, name: str, metric: str, positives: int) -
 
 
 def averages_table(inputs: ReportInputs) -> Table:
-    """Every average that was measured: model, interval, baseline, and without the rows seen in training."""
+    """Every average that was measured: model, interval, baseline, and without the rows that made the model."""
     clean = inputs.figure("without_seen_rows")
     confidence = percent(inputs.figure("intervals", "confidence") or 0.95, 0)
     columns = ["", "This model", f"{confidence} interval", "Baseline"]
-    columns += ["Without seen rows"] if clean else []
+    columns += ["Without rows that made the model"] if clean else []
     rows = []
     for title, path in AVERAGES:
         value = inputs.figure(*path)
@@ -175,107 +173,43 @@ def averages_table(inputs: ReportInputs) -> Table:
     left_out = {
         metric: count for metric, count in (inputs.figure("excluded_from_macro") or {}).items() if count
     }
-    note = (
+    notes = lines(
         f"{max(left_out.values())} labels without a meaning are left out of macro averages."
         if left_out
-        else ""
+        else "",
+        _note_of_rows_without_label(inputs),
+        _note_without_seen(inputs),
     )
-    return table("Averages over labels and rows", columns, rows, note=note)
+    return table("Averages over labels and rows", columns, rows, note=" ".join(notes))
 
 
-def slice_table(inputs: ReportInputs) -> Table | None:
-    """Macro and micro figures in each slice."""
-    slices = inputs.figure("slices")
-    if not slices:
-        return None
-    paths = (("macro", "average_precision"), ("macro", "f1"), ("micro", "f1"))
-    rows = []
-    for part in slices:
-        cells = [
-            Cell(figure(entry(part, *path)), lines(dashed(entry(part, "intervals", *path)))) for path in paths
-        ]
-        name = f"{part.get('column')}: {part.get('value')}"
-        rows.append([shown(name, MAX_LABEL), whole(part.get("rows", 0)), *cells])
-    columns = ("Slice", "Rows", "Macro average precision", "Macro F1", "Micro F1")
-    return table("Figures by slice", columns, rows)
-
-
-def bias_table(inputs: ReportInputs) -> Table | None:
-    """Subgroup, BPSN and BNSP AUC by subgroup and label, the lowest first."""
-    found: list[tuple[float, list[Any]]] = []
-    for group in inputs.figure("bias") or []:
-        for name, values in group.get("labels", {}).items():
-            aucs = [entry(values, kind) for kind, _ in AUC_KINDS]
-            lowest = min((auc for auc in aucs if auc is not None), default=2.0)
-            subgroup = shown(str(group.get("subgroup")), MAX_LABEL)
-            reason = str(entry(values, "reason") or "")
-            row = [subgroup, shown(name, MAX_LABEL), whole(group.get("rows", 0)), *map(figure, aucs), reason]
-            found.append((lowest, row))
-    if not found:
-        return None
-    found.sort(key=lambda item: item[0])
-    columns = ("Subgroup", "Label", "Rows", *(title for _, title in AUC_KINDS), "Note")
-    note = (
-        "Subgroup AUC ranks texts of the subgroup only. BPSN ranks negatives of the subgroup against other positives: "
-        "low means false alarms on the subgroup. BNSP is the reverse: low means misses."
+def _note_of_rows_without_label(inputs: ReportInputs) -> str:
+    count, complete = inputs.figure("rows_without_label"), inputs.figure("complete_rows")
+    if not count or inputs.figure("lrap") is None:
+        return ""
+    return (
+        f"{whole(count)} of {whole(complete or len(inputs.ids))} fully annotated rows carry no label: they count 1 in "
+        "label ranking average precision, 0 in ranking loss and coverage error, and not at all in precision, recall "
+        "and nDCG at k."
     )
-    return table("Bias AUCs, lowest first", columns, [row for _, row in found], note=note, words=(1, 6))
 
 
-def bias_overall_table(inputs: ReportInputs) -> Table | None:
-    """The generalised mean over subgroups and the final score of each label."""
-    labels = inputs.figure("bias_overall", "labels")
-    if not labels:
-        return None
-    rows = [
-        [shown(name, MAX_LABEL), figure(entry(values, "generalised_mean")), figure(entry(values, "final"))]
-        for name, values in labels.items()
-    ]
-    return table("Bias over all subgroups", ("Label", "Generalised mean", "Final score"), rows)
-
-
-def robustness_table(inputs: ReportInputs) -> Table | None:
-    """Figures on perturbed texts, as the model reads them and with disguises undone."""
-    attacks = inputs.figure("robustness")
-    if not attacks:
-        return None
-    clean = next((entry(one, "micro", "f1") for one in attacks if one.get("attack") == "clean"), None)
-    rows = []
-    for attack in attacks:
-        value = entry(attack, "micro", "f1")
-        change = None if None in (value, clean) else value - clean
-        folded = entry(attack, "folded", "micro", "f1")
-        rows.append(
-            [
-                shown(str(attack.get("attack")), MAX_LABEL),
-                figure(entry(attack, "macro", "average_precision")),
-                figure(entry(attack, "macro", "f1")),
-                figure(value),
-                signed(change) if attack.get("attack") != "clean" else NOT_MEASURED,
-                NOT_MEASURED if folded is None else figure(folded),
-            ]
-        )
-    columns = (
-        "Texts",
-        "Macro average precision",
-        "Macro F1",
-        "Micro F1",
-        "Change",
-        "Micro F1, disguises undone",
-    )
-    return table("Figures on perturbed texts", columns, rows)
+def _note_without_seen(inputs: ReportInputs) -> str:
+    """What is concluded beside the baseline where the rows that made the model are left out."""
+    conclusion = inputs.figure("without_seen_rows", "against_baseline", "conclusion")
+    return f"Without the rows that made the model: {shown(str(conclusion))}" if conclusion else ""
 
 
 def audit_table(inputs: ReportInputs) -> Table:
-    """Which rows had which part, and how many evaluated rows training has seen."""
+    """Which rows had which part, and how many of the evaluated rows made the model."""
     rows = [["Rows evaluated here", whole(len(inputs.ids))]]
     for what, count in inputs.chosen_rows.described().items():
         if count is not None:
             rows.append([f"Of these chose {what}, or are copies of such", whole(count)])
     for kind, count in (inputs.figure("seen_in_training") or {}).items():
-        rows.append([f"Seen in training, {SEEN_KINDS.get(kind, shown(str(kind), 40))}", whole(count)])
+        rows.append([f"Rows that made the model, {SEEN_KINDS.get(kind, shown(str(kind), 40))}", whole(count)])
     seen = inputs.figure("rows_seen_in_training")
-    rows.append(["Seen in training in all", "not audited" if seen is None else whole(seen)])
+    rows.append(["Rows that made the model, in all", "not audited" if seen is None else whole(seen)])
     if inputs.contradictory_rows is not None:
         rows.append(["Copies with different labels", whole(inputs.contradictory_rows)])
     missing = int((~inputs.annotated_NL).sum())

@@ -21,7 +21,7 @@ Outcome = Literal["passed", "not checked", "look closer", "do not ship"]
 GRAVITY: Mapping[Outcome, int] = {"passed": 0, "not checked": 0, "look closer": 1, "do not ship": 2}
 
 SEEN_SHARE = 0.01
-"""Share of rows seen in training from which the figures are in doubt."""
+"""Share of rows that made the model from which the figures are in doubt."""
 CHOSE_SHARE = 0.1
 """Share of rows that chose something from which the figures are no test at all."""
 SEEN_EFFECT = 0.005
@@ -129,6 +129,10 @@ def _baseline(inputs: ReportInputs) -> Answer:
         own = inputs.interval(*metric)
         is_better = value > baseline and (own is None or own[0] > baseline)
         both += f" (the model's interval is {span(own)})" if own else ""
+    unseen = inputs.figure("without_seen_rows", "against_baseline", "figures", "macro/average_precision")
+    if (of_unseen := _paired_interval(unseen)) is not None:
+        told = f"{signed(entry(unseen, 'difference'))}, interval {span(of_unseen, is_signed=True)}"
+        both += f"; without the rows that made the model the difference is {told}"
     if is_better:
         return "passed", both + "."
     return "do not ship", both + ": the model is not shown to be better than a model of words without BERT."
@@ -183,10 +187,10 @@ def _leaks(inputs: ReportInputs) -> Answer:
         )
     seen, rows = inputs.figure("rows_seen_in_training"), max(len(inputs.ids), 1)
     if seen is None:
-        return "look closer", "There was no leak audit: it is not known whether training saw these rows."
+        return "look closer", "There was no leak audit: it is not known whether these rows made the model."
     if not seen:
-        return "passed", f"None of {counted(len(inputs.ids), 'row')} was seen in training."
-    told = f"{counted(seen, 'row')} ({percent(seen / rows)}) were seen in training, exactly or nearly"
+        return "passed", f"None of {counted(len(inputs.ids), 'row')} made the model."
+    told = f"{counted(seen, 'row')} ({percent(seen / rows)}) made the model, exactly or nearly"
     changes = {
         name: headline - clean
         for name, metric in (("macro average precision", "average_precision"), ("macro F1", "f1"))
@@ -353,7 +357,7 @@ def _false_alarms(inputs: ReportInputs) -> Answer:
 RULES: tuple[tuple[str, Callable[[ReportInputs], Answer]], ...] = (
     ("Better than the baseline", _baseline),
     ("Rows that chose nothing", _chosen_rows),
-    ("Leaks from training", _leaks),
+    ("Rows that made the model", _leaks),
     ("Intervals", _wide),
     ("Labels with figures", _undefined),
     ("Labels beside the baseline", _weak_labels),

@@ -231,7 +231,7 @@ def test_json_has_exactly_the_documented_shape(random_case):
     overall = ["accuracy", "subset_accuracy", "hamming_loss", "ranking_loss", "lrap", "coverage_error"]
     assert list(content) == [
         *["labels", "macro", "micro", "weighted", "samples"], *overall, *AT_K, "expected_cost", "rows",
-        *["undefined", "excluded_from_macro", "unjudged_thresholds", "baseline"],
+        *["complete_rows", "rows_without_label", "undefined", "excluded_from_macro", "unjudged_thresholds", "baseline"],
     ]  # fmt: skip
     assert list(content["labels"]) == [f"label{i}" for i in range(5)]
     assert list(content["labels"]["label0"]) == ["support", *METRICS, "threshold", *PROPER]
@@ -353,6 +353,16 @@ def test_expected_cost_weighs_the_two_errors():
     costly = evaluate(*table, cost_false_negative=10.0, cost_false_positive=0.5)
     assert costly.expected_cost == pytest.approx((2 * 10 + 0.5) / 7)
     assert replace(costly, expected_cost=3 / 7) == evaluate(*table)
+
+
+def test_complete_rows_and_those_without_a_label_are_counted():
+    targets_NL = np.array([[1, 0], [0, 0], [0, -1], [0, 0]], dtype=np.int8)
+    ours = evaluate(targets_NL, np.array([[0.9, 0.1]] * 4), thresholds_for(2))
+    content = ours.to_json()
+    assert (content["rows"], content["complete_rows"], content["rows_without_label"]) == (4, 3, 2)
+    # As the docstring says: 1 for a row without label in LRAP, 0 in ranking loss and coverage error.
+    assert (ours.lrap, ours.ranking_loss, ours.coverage_error) == (1.0, 0.0, pytest.approx(1 / 3))
+    assert ours.at_k["precision_at_1"] == 1.0
 
 
 def test_cuts_above_the_number_of_labels_are_left_out():

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from manylabel.config.schema import EvaluationSettings
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.evaluation import intervals
+from manylabel.evaluation import spread
 from manylabel.evaluation.evaluate import evaluate
 from manylabel.evaluation.intervals import MIN_UNITS, bootstrap
 
@@ -108,6 +108,7 @@ def test_json_holds_limits_by_path():
         "weighted",
         "samples",
         "overall",
+        "reasons",
     }
     figure = found.figures["macro", "f1"]
     assert content["macro"]["f1"] == [figure.low, figure.high]
@@ -209,11 +210,11 @@ def test_threads_and_chunks_change_nothing(monkeypatch):
         return bootstrap(targets_NL, probabilities_NL, thresholds_for(2), settings=quick(70)).to_json()
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert intervals.num_threads() == 1
+    assert spread.num_threads() == 1
     alone = run()
-    monkeypatch.setattr(intervals, "num_threads", lambda: 3)
+    monkeypatch.setattr(spread, "num_threads", lambda: 3)
     assert run() == alone
-    monkeypatch.setattr(intervals, "MAX_TOGETHER", 7)
+    monkeypatch.setattr(spread, "MAX_TOGETHER", 7)
     in_sevens = run()
     assert in_sevens["macro"]["f1"] == pytest.approx(alone["macro"]["f1"], abs=1e-12)
     assert in_sevens["labels"]["label1"]["ece"] == pytest.approx(alone["labels"]["label1"]["ece"], abs=1e-9)
@@ -278,3 +279,17 @@ def test_many_labels_with_one_positive_do_not_push_the_intervals_beside_the_figu
     for path in (("micro", "recall"), ("micro", "f1"), ("overall", "hamming_loss"), ("overall", "lrap")):
         figure = figures[path]
         assert figure.low < figure.value < figure.high, path
+
+
+def test_json_says_why_a_defined_figure_has_no_interval():
+    targets_NL, probabilities_NL = make_case()
+    targets_NL[:, 1] = 0
+    targets_NL[:3, 1] = 1
+    content = bootstrap(targets_NL, probabilities_NL, thresholds_for(2), settings=quick()).to_json()
+    assert content["labels"]["label1"]["roc_auc"] is None
+    assert content["reasons"]["label1.roc_auc"] == "fewer than 5 positive rows"
+    assert not any(key.startswith("label0.") for key in content["reasons"])
+    # A figure that is undefined has its reason among the undefined ones.
+    targets_NL[:, 1] = 0
+    content = bootstrap(targets_NL, probabilities_NL, thresholds_for(2), settings=quick()).to_json()
+    assert not any(key.startswith("label1.recall") for key in content["reasons"])

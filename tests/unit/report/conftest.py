@@ -89,6 +89,12 @@ def around(value, half=0.03):
     return None if value is None else [max(value - half, 0.0), min(value + half, 1.0)]
 
 
+def shares(sent):
+    """Zones: what is sent to a human, and figures outside."""
+    part = {"count": 1, "of": 2, "share": 0.5, "interval": [0.25, 0.75]}
+    return {"sent": {**part, "share": sent}, "accuracy": part, "precision": part, "missed": part}
+
+
 def sections(evaluation, labels):
     """Every optional section in the form that evaluations have."""
     metrics = ("roc_auc", "average_precision", "precision", "recall", "f1")
@@ -124,6 +130,8 @@ def sections(evaluation, labels):
                 "rows": rows,
                 "macro": {"average_precision": 0.5, "f1": f1},
                 "micro": {"f1": 0.5},
+                "labels": len(labels),
+                "labels_judged": {"average_precision": len(labels) - 2, "f1": len(labels) - 1},
                 "intervals": {"macro": {"f1": [f1 - 0.03, f1 + 0.03]}, "micro": {"f1": [0.4, 0.6]}},
             }
             for value, rows, f1 in (("1-16", 700, 0.5), ("17-64", 650, 0.48), ("65-256", 150, 0.2))
@@ -133,7 +141,17 @@ def sections(evaluation, labels):
                 "subgroup": group,
                 "rows": 120,
                 "labels": {
-                    labels[0]: {"subgroup_auc": 0.81, "bpsn_auc": 0.6, "bnsp_auc": 0.95, "reason": None},
+                    labels[0]: {
+                        "subgroup_auc": 0.81,
+                        "bpsn_auc": 0.6,
+                        "bnsp_auc": 0.95,
+                        "reason": None,
+                        "intervals": {
+                            "subgroup_auc": [0.7, 0.9],
+                            "bpsn_auc": [0.512, 0.688],
+                            "bnsp_auc": None,
+                        },
+                    },
                     labels[1]: {
                         "subgroup_auc": None,
                         "bpsn_auc": None,
@@ -144,7 +162,15 @@ def sections(evaluation, labels):
             }
             for group in ("muslim", "female")
         ],
-        "bias_overall": {"labels": {labels[0]: {"generalised_mean": 0.8, "final": 0.82}}},
+        "bias_overall": {
+            "labels": {
+                labels[0]: {
+                    "generalised_mean": 0.8,
+                    "final": 0.82,
+                    "intervals": {"generalised_mean": [0.7, 0.85], "final": [0.777, 0.866]},
+                }
+            }
+        },
         "robustness": [
             {
                 "attack": "clean",
@@ -156,9 +182,20 @@ def sections(evaluation, labels):
                 "attack": "leet",
                 "macro": {"average_precision": 0.4, "f1": 0.4},
                 "micro": {"f1": 0.41},
+                "change": {
+                    "macro": {"average_precision": {"difference": -0.1, "low": -0.123, "high": -0.077}},
+                    "micro": {"f1": {"difference": -0.14, "low": None, "high": None}},
+                },
                 "folded": {"macro": {"f1": 0.48}, "micro": {"f1": 0.53}},
             },
         ],
+        "zones": {
+            "confidence": 0.95,
+            "rows": {"count": 150, "of": 1500, "share": 0.1, "interval": [0.086, 0.116]},
+            "cells": shares(0.01),
+            "labels": {labels[0]: {"low": 0.3, "high": 0.7, **shares(0.02)}},
+        },
+        "label_errors_left_out": "Left out: 3 of other rows or labels.",
         "label_errors": [
             {
                 "id": f"mail-{row}",
@@ -176,7 +213,11 @@ def sections(evaluation, labels):
             "macro": {
                 "average_precision": evaluation["macro"]["average_precision"] - 0.001,
                 "f1": evaluation["macro"]["f1"] - 0.001,
-            }
+            },
+            "against_baseline": {
+                "conclusion": "This model is better without them.",
+                "figures": {"macro/average_precision": {"difference": 0.099, "low": 0.07, "high": 0.13}},
+            },
         },
         "against_baseline": {
             "figures": {"macro/average_precision": {"difference": 0.1, "low": 0.08, "high": 0.12}}

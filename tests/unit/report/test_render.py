@@ -261,6 +261,51 @@ def test_rows_that_chose_something_are_said_above_all_figures(inputs):
     assert "the figures on this page are better" not in render_report(inputs)
 
 
+def test_what_is_uncertain_has_its_interval(inputs):
+    contents = contents_of(inputs)
+    overall, bias = contents.bias
+    assert bias.rows[0][4].text == "0.600"
+    assert bias.rows[0][4].below == ("0.512–0.688",)
+    assert overall.rows[0][2].below == ("0.777–0.866",)
+    clean, leet = contents.robustness.rows
+    assert clean[1].below == ()
+    assert leet[1].below == ("\N{MINUS SIGN}0.100", "\N{MINUS SIGN}0.123 to \N{MINUS SIGN}0.077")
+    assert leet[3].below == ("\N{MINUS SIGN}0.140",)
+    assert contents.slices.rows[0][2].below == ("26 of 28 labels",)
+    assert contents.slices.rows[0][3].below[1] == "27 of 28 labels"
+
+
+def test_zones_show_the_work_and_the_rest(inputs):
+    zones = contents_of(inputs).zones
+    assert [cell.text for cell in zones.rows[0]][:3] == [
+        "label 1",
+        "0.3000 to 0.7000",
+        "2.0\N{NO-BREAK SPACE}%",
+    ]
+    assert zones.rows[1][0].text == "All cells"
+    assert "150 of 1,500 rows have a label for a human: 10.0" in zones.note
+    without = {name: part for name, part in inputs.evaluation.items() if name != "zones"}
+    assert "This model has no zones" in render_report(replace(inputs, evaluation=without))
+
+
+def test_what_holds_without_the_rows_that_made_the_model_is_repeated(inputs):
+    contents = contents_of(inputs)
+    assert (
+        "Without the rows that made the model: This model is better without them." in contents.averages.note
+    )
+    (check,) = (each for each in contents.verdict.checks if each.name == "Better than the baseline")
+    assert "without the rows that made the model the difference is +0.099, interval +0.070" in check.sentence
+
+
+def test_suspected_labels_are_listed_and_what_was_left_out_is_said(inputs, make_inputs):
+    found = contents_of(inputs).label_errors
+    assert found.columns == ("Row id", "Label", "Given", "Probability")
+    assert [cell.text for cell in found.rows[1]] == ["mail-1", "label 2", "carries it", "0.020"]
+    assert found.note == "Left out: 3 of other rows or labels."
+    texts = tuple(f"secret{row:05d}" for row in range(400))
+    assert contents_of(make_inputs(400, 5, texts=texts)).label_errors.rows[1][-1].text == "secret00001"
+
+
 def compared(inputs, **parts):
     figures = {
         "macro/average_precision": {
@@ -296,6 +341,10 @@ def test_the_comparison_says_who_is_shown_to_be_better(make_inputs):
     assert worse.endswith("<bdi>model A</bdi></td>")
     assert same.endswith("<bdi>neither</bdi></td>")
     assert "12 of the rows made model A" in html
+    unseen = {"rows": 288, "conclusion": "Nobody is better.", "b_against_baseline": {"conclusion": "B wins."}}
+    html = render_comparison(a, b, compared(a, without_seen_rows=unseen))
+    for sentence in ("Nobody is better.", "B wins."):
+        assert f"Without the rows that made either model (288 left): {sentence}" in html
 
 
 def test_a_low_loss_is_better(make_inputs):
