@@ -31,7 +31,8 @@ from machine import Network, describe_machine, matrix_rate, peak_memory, synchro
 from manylabel.config.schema import TrainingSettings
 from manylabel.modeling.precision import choose_device, resolve_precision
 from manylabel.recipes.prepare import choose_rates
-from manylabel.training.loop import Outcome, Trainer, TrainingData
+from manylabel.training.examples import LabelledTexts
+from manylabel.training.loop import Outcome, Trainer
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import ConsoleObserver, Step
 from manylabel.values import Encodings
@@ -123,7 +124,7 @@ def run_ours(
     observer = _Progress(max_steps)
     trainer = Trainer(
         classifier,
-        TrainingData(encodings, targets_NL, tuple(map(str, range(len(encodings))))),
+        LabelledTexts(encodings, targets_NL, tuple(map(str, range(len(encodings))))),
         objective=MultiLabelObjective(),
         settings=settings,
         rates=choose_rates(settings, classifier.encoder.hidden_size),

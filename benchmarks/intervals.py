@@ -24,8 +24,9 @@ import numpy as np
 
 from manylabel.config.schema import EvaluationSettings
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.evaluation.intervals import bootstrap, num_threads
+from manylabel.evaluation.intervals import bootstrap
 from manylabel.evaluation.paired import compare
+from manylabel.evaluation.spread import num_threads
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.recipes.corpora import Corpora, Others, gather_corpora
 from manylabel.recipes.judge import decide_on, validation_score
 from manylabel.recipes.prepare import choose_rates, new_classifier, predictor_of, tokenizer_for
+from manylabel.training.examples import LabelledTexts
 from manylabel.training.head_start import start_head
-from manylabel.training.loop import Trainer, TrainingData
+from manylabel.training.loop import Trainer
 from manylabel.training.objectives import build_objective
 from manylabel.training.observers import SilentObserver
 from manylabel.training.processes import Processes
@@ -121,7 +122,7 @@ def run_once(recipe: Recipe, seed: int, corpora: Corpora) -> dict[str, Any]:
     processes, folder = Processes.alone(), locate_encoder("default")
     classifier = new_classifier(folder, len(corpora.train.labels), settings, processes.device)
     tokenizer = tokenizer_for(folder, classifier, settings)
-    data = TrainingData(tokenizer.encode(corpora.train.texts), corpora.train.targets_NL, corpora.train.ids)
+    data = LabelledTexts(tokenizer.encode(corpora.train.texts), corpora.train.targets_NL, corpora.train.ids)
     start_head(classifier, data, seed=seed, keep_pooler=recipe.keeps_pooler)
     if settings.lora.rank:
         generator = torch.Generator().manual_seed(seed)

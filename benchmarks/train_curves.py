@@ -20,7 +20,8 @@ from torch import Tensor
 from manylabel.config.schema import TrainingSettings
 from manylabel.modeling.weights.hugging_face import load_classifier, read_config
 from manylabel.text.buckets import epoch_batches
-from manylabel.training.loop import Rates, Trainer, TrainingData
+from manylabel.training.examples import LabelledTexts
+from manylabel.training.loop import Rates, Trainer
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import Step, Validated
 from manylabel.values import Encodings
@@ -68,7 +69,7 @@ class _Recorder:
 def compare_curves(folder: Path, sample: Sample, task: CurveTask) -> dict[str, Any]:
     """Both curves and the largest relative difference, from the network in `folder`."""
     encodings = shorten(sample.encodings, task.cap)
-    data = TrainingData(encodings, sample.targets_NL, tuple(str(i) for i in range(len(encodings))))
+    data = LabelledTexts(encodings, sample.targets_NL, tuple(str(i) for i in range(len(encodings))))
     recorded = our_curve(folder, data, task)
     theirs = their_curve(folder, data, task, [step.rate for step in recorded])
     ours = [step.loss for step in recorded]
@@ -97,7 +98,7 @@ def shorten(encodings: Encodings, cap: int) -> Encodings:
     return replace(encodings, ids_T=ids_T, segments_T=encodings.segments_T[rows], offsets_N1=offsets_N1)
 
 
-def our_curve(folder: Path, data: TrainingData, task: CurveTask) -> list[Step]:
+def our_curve(folder: Path, data: LabelledTexts, task: CurveTask) -> list[Step]:
     """The steps of our loop."""
     recorder = _Recorder()
     settings = TrainingSettings(
@@ -121,7 +122,7 @@ def our_curve(folder: Path, data: TrainingData, task: CurveTask) -> list[Step]:
     return recorder.steps[: task.steps]
 
 
-def their_curve(folder: Path, data: TrainingData, task: CurveTask, rates: list[float]) -> list[float]:
+def their_curve(folder: Path, data: LabelledTexts, task: CurveTask, rates: list[float]) -> list[float]:
     """The losses of transformers' model over the same batches."""
     from transformers import BertForSequenceClassification
 

@@ -15,7 +15,8 @@ from manylabel.config.schema import TrainingSettings
 from manylabel.modeling.precision import Precision, choose_device
 from manylabel.modeling.weights.hugging_face import load_classifier, read_config
 from manylabel.recipes.prepare import choose_rates
-from manylabel.training.loop import Trainer, TrainingData
+from manylabel.training.examples import LabelledTexts
+from manylabel.training.loop import Trainer
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import Step, Validated
 from train_sample import BATCH_SIZE, Sample, select
@@ -89,7 +90,7 @@ def profile_ours(folder: Path, sample: Sample, precision: Precision) -> dict[str
     ).to(choose_device())
     Trainer(
         classifier,
-        TrainingData(texts, sample.targets_NL[:num_texts], tuple(map(str, range(num_texts)))),
+        LabelledTexts(texts, sample.targets_NL[:num_texts], tuple(map(str, range(num_texts)))),
         objective=MultiLabelObjective(),
         settings=settings,
         rates=choose_rates(settings, classifier.encoder.hidden_size),

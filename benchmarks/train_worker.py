@@ -26,7 +26,8 @@ from manylabel.config.schema import TrainingSettings
 from manylabel.modeling.precision import choose_device
 from manylabel.modeling.weights.hugging_face import load_classifier, read_config
 from manylabel.recipes.prepare import choose_rates
-from manylabel.training.loop import Trainer, TrainingData
+from manylabel.training.examples import LabelledTexts
+from manylabel.training.loop import Trainer
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import Step, Validated
 from manylabel.values import Encodings
@@ -119,7 +120,7 @@ def run_ours(folder: Path, row: Row, pacer: Pacer) -> None:
         epochs=len(row["stages"]), batch_size=row["batch_size"], patience=0, precision=row["precision"]
     )
     observer = PacingObserver(pacer)
-    data = TrainingData(encodings, targets_NL, tuple(str(i) for i in range(len(encodings))))
+    data = LabelledTexts(encodings, targets_NL, tuple(str(i) for i in range(len(encodings))))
     trainer = Trainer(
         classifier,
         data,

@@ -27,8 +27,9 @@ from scipy.special import expit, ndtri
 
 from manylabel.config.schema import EvaluationSettings
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.evaluation.intervals import bootstrap, num_threads
+from manylabel.evaluation.intervals import bootstrap
 from manylabel.evaluation.paired import compare
+from manylabel.evaluation.spread import num_threads
 from manylabel.evaluation.weighted import Judged, Path, WeightedFigures
 
 PREVALENCE_L = np.array([0.2, 0.2, 0.1, 0.1, 0.05, 0.03, 0.02, 0.015])

@@ -24,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from manylabel.config.schema import TrainingSettings
 from manylabel.modeling.classifier import Classifier, build_classifier
 from manylabel.modeling.encoder import PackedEncoder
-from manylabel.training.loop import Trainer, TrainingData
+from manylabel.training.examples import LabelledTexts
+from manylabel.training.loop import Trainer
 from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import SilentObserver, Step
 from manylabel.training.optimizer import Rates
@@ -64,14 +65,14 @@ def network() -> Classifier:
     return classifier
 
 
-def texts() -> TrainingData:
+def texts() -> LabelledTexts:
     """Random token ids, all texts of one length, so that micro-batches divide evenly; a tenth of the cells is -1."""
     choose = np.random.default_rng(1)
     ids_T = choose.integers(5, 500, NUM_TEXTS * TOKENS_A_TEXT).astype(np.int32)
     offsets_N1 = np.arange(NUM_TEXTS + 1, dtype=np.int64) * TOKENS_A_TEXT
     encodings = Encodings(ids_T, np.zeros(len(ids_T), np.uint8), offsets_N1, np.zeros(NUM_TEXTS, np.bool_))
     targets_NL = choose.choice([0, 1, -1], size=(NUM_TEXTS, NUM_LABELS), p=[0.6, 0.3, 0.1]).astype(np.int8)
-    return TrainingData(encodings, targets_NL, tuple(map(str, range(NUM_TEXTS))))
+    return LabelledTexts(encodings, targets_NL, tuple(map(str, range(NUM_TEXTS))))
 
 
 def train(micro_batches: int, target: Path) -> None:

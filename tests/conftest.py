@@ -229,3 +229,52 @@ def tiny_cls_model(tmp_path_factory, tiny_mails, tiny_encoder, train_tiny) -> Pa
     return train_tiny(
         tiny_mails, tiny_encoder, tmp_path_factory.mktemp("tiny_cls") / "model", model__head="cls"
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_ensemble(tmp_path_factory, tiny_model, tiny_cls_model, tiny_mails) -> Path:
+    """Two networks in one component, one of them once more from the end, and a linear model; read only."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from manylabel.bundle.ensemble import Component, Ensemble, LinearModel
+    from manylabel.bundle.load import load_bundle
+    from manylabel.bundle.probes import Probes
+    from manylabel.bundle.save import save_bundle
+    from manylabel.config.schema import DataSettings
+    from manylabel.data.corpus import load_corpus
+    from manylabel.decisions.blend import Blend
+    from manylabel.evaluation.nb_linear import fit_nb_linear
+    from manylabel.inference.load import build_predictor
+
+    first, second = load_bundle(tiny_model), load_bundle(tiny_cls_model)
+    corpus = load_corpus(tiny_mails, DataSettings()).corpus
+    linear = fit_nb_linear(corpus.texts, corpus.targets_NL, first.labels, seed=1)
+    models = (
+        replace(first.model, name="net-mean"),
+        replace(second.model, name="net-cls"),
+        LinearModel("words", linear),
+    )
+    components = (
+        Component("nets", ("net-mean", "net-cls")),
+        Component("end", ("net-cls",), "tail"),
+        Component("words", ("words",)),
+    )
+    arrays = {
+        "weights_CL": np.array([[0.75, 0.5, 0.25], [0.25, 0.0, 0.5], [0.5, 1.0, 0.75]]),
+        "intercepts_L": np.array([0.25, -0.5, 0.0]),
+    }
+    blend = Blend("stacked", first.labels, ("nets", "end", "words"), arrays)
+    bundle = replace(
+        first,
+        model=Ensemble(models, components, blend),
+        calibration=None,
+        evaluation=None,
+        report=None,
+    )
+    predictor = build_predictor(bundle, precision="fp32")
+    probes = Probes.record(predictor.probabilities, bundle.labels, takes_pairs=False)
+    folder = tmp_path_factory.mktemp("tiny_ensemble") / "model"
+    save_bundle(replace(bundle, probes=probes), folder)
+    return folder

@@ -38,7 +38,10 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         """Print to standard output, or to standard error."""
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        # Inside a notebook rich would print HTML and ask for ipywidgets.
+        super().__init__(
+            stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True, force_jupyter=False
+        )
         known = self.is_terminal or "COLUMNS" in os.environ
         self.width = max(self.width, NARROWEST) if known else WIDTH_OF_FILES
 

@@ -186,7 +186,16 @@ def test_predict_keeps_columns_and_neutralises_formulas(trained, tmp_path):
     assert [row["number"] for row in rows] == ["-5", "007"]
     assert [row["text"] for row in rows] == ["'=HYPERLINK(1)", "'@late parcel"]
     without = manylabel(
-        "predict", out, "--input", source, "--output", target, "--text-column", "text", "--no-text"
+        "predict",
+        out,
+        "--input",
+        source,
+        "--output",
+        target,
+        "--text-column",
+        "text",
+        "--no-text",
+        "--overwrite",
     )
     assert without.returncode == 0
     assert "HYPERLINK" not in target.read_text()

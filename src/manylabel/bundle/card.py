@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from manylabel.bundle.contents import Bundle
+from manylabel.bundle.ensemble import Ensemble, NetworkModel
 from manylabel.bundle.files import SEEN_TEXTS
 from manylabel.decisions.abstain import Zones
+from manylabel.errors import counted
 
 GOAL_FITTED = "thresholds goal"
 """The entry of a manifest's training facts by which a version with other thresholds is known."""
@@ -22,6 +24,12 @@ CLS_HEAD_NOTE = (
     '`pipeline("text-classification", ..., top_k=None, function_to_apply="sigmoid")`;\n'
     "the thresholds are in decisions.json."
 )
+BLENDS = {
+    "mean": "the mean of the components' probabilities",
+    "ranks": "the mean of the components' ranks among the rows that fitted it",
+    "greedy": "a weighted mean of the components' probabilities",
+    "stacked": "a logistic regression on the components' logits",
+}
 
 
 def model_card(bundle: Bundle) -> str:
@@ -30,7 +38,7 @@ def model_card(bundle: Bundle) -> str:
         "# Multi-label text classifier",
         f"{len(bundle.labels)} labels, each decided on its own. Written by manylabel "
         f"{bundle.provenance.versions.get('manylabel', '')}.",
-        CLS_HEAD_NOTE if bundle.settings.model.head == "cls" else MEAN_HEAD_NOTE,
+        _model_note(bundle.model),
         '## Use\n\n```python\nimport manylabel\n\nmodel = manylabel.load("FOLDER")\n'
         'model.predict(["some text"])\n```',
         "## Labels and thresholds\n\n" + _label_table(bundle),
@@ -39,8 +47,8 @@ def model_card(bundle: Bundle) -> str:
         + _figures(bundle.evaluation, refitted=GOAL_FITTED in bundle.provenance.training),
         "## Data and training\n\n" + _provenance(bundle),
         "## Limits\n\n"
-        f"- Texts are read up to {bundle.tokenizer.max_length} tokens; predictions say when one was cut.\n"
-        "- The figures hold for texts like the test rows, and not beyond them.\n"
+        + _length_limit(bundle)
+        + "- The figures hold for texts like the test rows, and not beyond them.\n"
         "- Labels marked as unjudged had too few calibration rows; their threshold is the default.\n"
         f"- {SEEN_TEXTS} holds a 64-bit fingerprint, without salt, of each training, validation and\n  calibration text"
         + (
@@ -53,13 +61,43 @@ def model_card(bundle: Bundle) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _model_note(model: NetworkModel | Ensemble) -> str:
+    """What other programs can do with the folder; for an ensemble what it is made of."""
+    if isinstance(model, NetworkModel):
+        return CLS_HEAD_NOTE if model.head == "cls" else MEAN_HEAD_NOTE
+    rows = [
+        f"| {_cell(each.name)} | {_cell(', '.join(each.models))} | {_cell(each.view)} |"
+        for each in model.components
+    ]
+    blended = BLENDS[model.blend.kind]
+    return "\n".join(
+        [
+            f"An ensemble of {counted(len(model.models), 'model')}. A component is the mean of its models'",
+            f"probabilities; the ensemble is {blended}. Load it with manylabel.\n",
+            "| component | models | reads |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _length_limit(bundle: Bundle) -> str:
+    if isinstance(bundle.model, NetworkModel):
+        tokens = bundle.model.tokenizer.max_length
+        return f"- Texts are read up to {tokens} tokens; predictions say when one was cut.\n"
+    if bundle.max_length is None:
+        return ""
+    return f"- Every network reads texts up to {bundle.max_length} tokens; predictions say when one cut a text.\n"
+
+
 def _label_table(bundle: Bundle) -> str:
     lines = ["| label | threshold | note |", "|---|---|---|"]
     thresholds = bundle.thresholds
     nothing = (None,) * len(bundle.labels)
     columns = (thresholds.reasons, thresholds.goals or nothing, thresholds.notes or nothing)
     for name, value, reason, goal, note in zip(bundle.labels, thresholds.values_L, *columns, strict=True):
-        said = [f"unjudged: {reason}" if reason else "", f"goal {goal}" if goal else "", note or ""]
+        why, told = _unjudged(reason, note)
+        said = [why, f"goal {goal}" if goal else "", told]
         lines.append(f"| {_cell(name)} | {value:.4f} | {_cell('; '.join(filter(None, said)))} |")
     return "\n".join(lines)
 
@@ -78,9 +116,17 @@ def _zones(zones: Zones | None) -> list[str]:
     columns = (zones.low_L, zones.high_L, zones.reasons, zones.notes)
     for name, low, high, reason, note in zip(zones.labels, *columns, strict=True):
         ends = "none | none" if low == high else f"{low:.4f} | {'above 1' if high > 1.0 else f'{high:.4f}'}"
-        said = [f"unjudged: {reason}" if reason else "", note or ""]
-        lines.append(f"| {_cell(name)} | {ends} | {_cell('; '.join(filter(None, said)))} |")
+        lines.append(
+            f"| {_cell(name)} | {ends} | {_cell('; '.join(filter(None, _unjudged(reason, note))))} |"
+        )
     return ["\n".join(lines)]
+
+
+def _unjudged(reason: str | None, note: str | None) -> tuple[str, str]:
+    """Why a label is unjudged, and its note; one that gives the same reason does not repeat it."""
+    if reason is None:
+        return "", note or ""
+    return f"unjudged: {reason}", (note or "").replace(f": {reason}", "")
 
 
 def _of_which_rows(evaluation: Mapping[str, Any] | None) -> str:

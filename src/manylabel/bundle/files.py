@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,10 @@ SETTINGS = "settings.yaml"
 CARD = "README.md"
 REPORT = "report.html"
 MANIFEST = "manifest.json"
+ENSEMBLE = "ensemble.json"
+MODELS = "models"
+"""Folder of an ensemble's models, each in a folder of its name."""
+LINEAR = "linear.safetensors"
 
 MANIFEST_KEYS = {"checksum", "files", "format_version", "labels"}
 """By these a manifest.json is known as one of ours; the same name is common elsewhere."""
@@ -114,7 +118,7 @@ def published_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for path in temporary.iterdir():
+        for path in temporary.rglob("*"):
             sync(path)
         sync(temporary)
         check_target(target, overwrite)
@@ -154,6 +158,35 @@ def published_file(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def names_in(folder: Path, listed: Iterable[str]) -> set[str]:
+    """Paths of what `folder` holds, relative to it; folders are looked into only where a listed path leads through.
+
+    A folder that is not looked into, or is empty, is named itself. Links are not followed.
+    """
+    inner = folders_of(listed)
+
+    def names_below(place: str) -> Iterator[str]:
+        for path in (folder / place).iterdir():
+            name = f"{place}/{path.name}" if place else path.name
+            found = set(names_below(name)) if name in inner and _is_real_folder(path) else set()
+            yield from found or {name}
+
+    return set(names_below(""))
+
+
+def folders_of(listed: Iterable[str]) -> set[str]:
+    """The folders that the listed paths lead through: a and a/b for a/b/c."""
+    return {
+        "/".join(parts[:end])
+        for parts in (name.split("/") for name in listed)
+        for end in range(1, len(parts))
+    }
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
 def replaced_leftovers(target: Path) -> list[Path]:
     """Former models of `target` that a save cut short has left under another name, on any host."""
     return [
@@ -176,13 +209,13 @@ def _held(target: Path) -> str | None:
     """What `target` holds besides a model, in words; None where it is an empty folder or a model."""
     if not target.is_dir():
         return "a file"
-    present = sorted(target.iterdir())
     listed = _names_of_model(target)
     if listed is None:
-        foreign = [path.name for path in present]
+        foreign = sorted(path.name for path in target.iterdir())
         what = "and no manifest.json of a model"
     else:
-        foreign = [path.name for path in present if path.name not in listed or path.is_dir()]
+        present = sorted(names_in(target, listed))
+        foreign = [name for name in present if name not in listed or (target / name).is_dir()]
         what = "beside the files of the model"
     if not foreign:
         return None
@@ -223,8 +256,12 @@ def _remove_model(folder: Path) -> None:
     """
     listed = _names_of_model(folder) or set()
     try:
-        for name in sorted(listed - {MANIFEST}):
+        # Only names found in the folder, so that no manifest can have anything outside it removed.
+        for name in sorted((listed & names_in(folder, listed)) - {MANIFEST}):
             (folder / name).unlink(missing_ok=True)
+        for inner in sorted(folders_of(listed), reverse=True):
+            if (folder / inner).is_dir() and not os.listdir(folder / inner):
+                (folder / inner).rmdir()
         if set(os.listdir(folder)) <= {MANIFEST}:
             (folder / MANIFEST).unlink(missing_ok=True)
             folder.rmdir()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import load_file as load_arrays
-from safetensors.torch import load_file as load_tensors
 
 from manylabel.bundle import files
 from manylabel.bundle.contents import Bundle, FittedBaseline
-from manylabel.bundle.manifest import RESTORE, Manifest, read_manifest, verify_files
-from manylabel.bundle.model_type import from_saved
+from manylabel.bundle.ensemble import Ensemble, NetworkModel
+from manylabel.bundle.manifest import ENSEMBLE_VERSION, RESTORE, Manifest, read_manifest, verify_files
+from manylabel.bundle.model_files import read_ensemble, read_json, read_network
 from manylabel.bundle.probes import Probes
 from manylabel.config.load import load_settings
 from manylabel.data.layout import Layout
@@ -21,8 +20,6 @@ from manylabel.decisions.calibration import Calibration
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import BundleError, Finding
 from manylabel.evaluation.baseline import LinearBaseline
-from manylabel.modeling.weights.hugging_face import load_classifier
-from manylabel.text.tokenizer import TextTokenizer
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -32,19 +29,16 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    config = from_saved(_read_json(folder / files.CONFIG))
-    decisions = _read_json(folder / files.DECISIONS)
+    decisions = read_json(folder / files.DECISIONS)
     thresholds = Thresholds.from_json(decisions["thresholds"])
-    _check_labels(folder, manifest, config, thresholds)
+    if manifest.labels != thresholds.labels:
+        found = "decisions.json and manifest.json disagree on the labels"
+        raise BundleError(Finding("B410", str(folder), found, next_step=RESTORE))
     settings = load_settings(folder / files.SETTINGS, ())
     evaluation, report = folder / files.EVALUATION, folder / files.REPORT
     seen = load_arrays(folder / files.SEEN_TEXTS)
     return Bundle(
-        classifier=load_classifier(
-            config, load_tensors(folder / files.WEIGHTS), num_labels=len(manifest.labels), head=manifest.head
-        ),
-        encoder_config=config,
-        tokenizer=TextTokenizer.from_folder(folder, max_length=manifest.max_length),
+        model=_model(folder, manifest),
         thresholds=thresholds,
         layout=Layout.from_json(manifest.layout),
         settings=settings,
@@ -58,9 +52,21 @@ def load_bundle(folder: Path) -> Bundle:
             LinearBaseline.from_arrays(load_arrays(folder / files.BASELINE), manifest.labels),
             Thresholds.from_json(decisions["baseline_thresholds"]),
         ),
-        evaluation=_read_json(evaluation) if evaluation.is_file() else None,
+        evaluation=read_json(evaluation) if evaluation.is_file() else None,
         report=report.read_text(encoding="utf-8") if report.is_file() else None,
-        probes=Probes.from_json(_read_json(folder / files.PROBES)),
+        probes=Probes.from_json(read_json(folder / files.PROBES)),
+    )
+
+
+def _model(folder: Path, manifest: Manifest) -> NetworkModel | Ensemble:
+    """What computes the logits."""
+    if manifest.format_version >= ENSEMBLE_VERSION:
+        return read_ensemble(folder, manifest.labels)
+    if manifest.head is None or manifest.max_length is None:
+        found = "the manifest of one network names no head or no length"
+        raise BundleError(Finding("B424", str(folder / files.MANIFEST), found, next_step=RESTORE))
+    return read_network(
+        folder, manifest.labels, name="model", head=manifest.head, max_length=manifest.max_length
     )
 
 
@@ -86,19 +92,3 @@ def _zones(folder: Path, manifest: Manifest, decisions: dict[str, Any]) -> Zones
         found = "decisions.json has zones of other labels than manifest.json names"
         raise BundleError(Finding("B412", str(folder), found, next_step=RESTORE))
     return zones
-
-
-def _check_labels(folder: Path, manifest: Manifest, config: dict[str, Any], thresholds: Thresholds) -> None:
-    """The label order stands in three files; they must agree."""
-    id2label = {int(index): name for index, name in config["id2label"].items()}
-    ordered = tuple(id2label[index] for index in sorted(id2label))
-    if not manifest.labels == ordered == thresholds.labels:
-        raise BundleError(
-            Finding("B410", str(folder), "config.json, decisions.json and manifest.json disagree on the labels",
-                    next_step=RESTORE)
-        )  # fmt: skip
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

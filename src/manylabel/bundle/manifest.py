@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manylabel.bundle.files import MANIFEST, replaced_leftovers
+from manylabel.bundle.files import MANIFEST, names_in, replaced_leftovers
 from manylabel.digest import sha256_of
 from manylabel.errors import BundleError, Finding
 
 FORMAT_VERSION = 2
 """2 since a model may be calibrated: a reader of version 1 would leave that out."""
+ENSEMBLE_VERSION = 3
+"""Several models in folders of their own under models/, and ensemble.json; one network stays in version 2."""
 RESTORE = "copy the model again from where it is intact, or train it again"
 
 
@@ -41,12 +43,15 @@ class Provenance(_Part):
 
 
 class Manifest(_Part):
-    """manifest.json."""
+    """manifest.json. `files` has paths relative to the folder, parts divided by a slash on every system.
+
+    `head` and `max_length` are those of the network; None for an ensemble, whose ensemble.json has those of each.
+    """
 
     format_version: int
     labels: tuple[str, ...]
-    head: Literal["mean", "cls"]
-    max_length: int
+    head: Literal["mean", "cls"] | None
+    max_length: int | None
     takes_pairs: bool
     layout: dict[str, Any]
     provenance: Provenance
@@ -66,10 +71,11 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def describe_files(folder: Path) -> dict[str, FileEntry]:
-    """Hash and size of every file of a folder about to be published."""
+    """Hash and size of every file of a folder about to be published, and of its folders."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {
-        path.name: FileEntry(sha256=sha256_of(path), num_bytes=path.stat().st_size)
-        for path in sorted(folder.iterdir())
+        name: FileEntry(sha256=sha256_of(folder / name), num_bytes=(folder / name).stat().st_size)
+        for name in names
     }
 
 
@@ -86,7 +92,7 @@ def read_manifest(folder: Path) -> Manifest:
         content = json.loads(text)
         stated = content.pop("checksum")
         version = content["format_version"]
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        if isinstance(version, int) and version > ENSEMBLE_VERSION:
             raise BundleError(_newer_format(path, version))
         manifest = Manifest.model_validate(content)
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
@@ -102,7 +108,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
     Raises BundleError naming missing, extra and changed files.
     """
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    present = names_in(folder, manifest.files) - {MANIFEST}
     findings = [
         Finding("B403", str(folder / name), "the file is missing", next_step=RESTORE)
         for name in sorted(set(manifest.files) - present)
@@ -151,5 +157,5 @@ def _damaged(path: Path) -> Finding:
 
 
 def _newer_format(path: Path, version: int) -> Finding:
-    return Finding("B408", str(path), f"format version {version}", f"up to {FORMAT_VERSION}",
+    return Finding("B408", str(path), f"format version {version}", f"up to {ENSEMBLE_VERSION}",
                    "install a newer manylabel")  # fmt: skip

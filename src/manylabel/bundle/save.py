@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file as save_tensors
 
 from manylabel.bundle import files
 from manylabel.bundle.card import model_card
 from manylabel.bundle.contents import Bundle
-from manylabel.bundle.manifest import FORMAT_VERSION, Manifest, describe_files
-from manylabel.bundle.model_type import to_saved
+from manylabel.bundle.ensemble import Ensemble, NetworkModel
+from manylabel.bundle.manifest import ENSEMBLE_VERSION, FORMAT_VERSION, Manifest, describe_files
+from manylabel.bundle.model_files import write_ensemble, write_json, write_network
 from manylabel.config.load import dump_settings
 from manylabel.decisions.calibration import Calibration
 from manylabel.errors import Finding, UsageError
-from manylabel.modeling.weights.hugging_face import to_hugging_face
 
 
 def save_bundle(bundle: Bundle, target: Path, *, overwrite: bool = False) -> None:
@@ -42,13 +39,17 @@ def save_bundle(bundle: Bundle, target: Path, *, overwrite: bool = False) -> Non
 
 def _publish(bundle: Bundle, target: Path, overwrite: bool) -> None:
     with files.published_folder(target, overwrite=overwrite) as folder:
-        _write_model(bundle, folder)
+        one = bundle.model if isinstance(bundle.model, NetworkModel) else None
+        if isinstance(bundle.model, Ensemble):
+            write_ensemble(bundle.model, folder)
+        else:
+            write_network(bundle.model, folder, bundle.labels)
         _write_decisions(bundle, folder)
         manifest = Manifest(
-            format_version=FORMAT_VERSION,
+            format_version=FORMAT_VERSION if one else ENSEMBLE_VERSION,
             labels=bundle.labels,
-            head=bundle.settings.model.head,
-            max_length=bundle.tokenizer.max_length,
+            head=one.head if one else None,
+            max_length=one.tokenizer.max_length if one else None,
             takes_pairs=bundle.takes_pairs,
             layout=bundle.layout.to_json(),
             provenance=bundle.provenance,
@@ -65,16 +66,6 @@ def _free_name(target: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _write_model(bundle: Bundle, folder: Path) -> None:
-    """The part that transformers reads: config, weights, tokenizer."""
-    config, weights = to_hugging_face(bundle.classifier, bundle.encoder_config, bundle.labels)
-    _write_json(folder / files.CONFIG, to_saved(config, head=bundle.settings.model.head))
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
-    save_tensors(tensors, folder / files.WEIGHTS, metadata={"format": "pt"})
-    (folder / files.TOKENIZER).write_text(bundle.tokenizer.to_json(), encoding="utf-8")
-    _write_json(folder / files.TOKENIZER_CONFIG, bundle.tokenizer.transformers_config())
-
-
 def _write_decisions(bundle: Bundle, folder: Path) -> None:
     """The part that transformers forgot: thresholds, zones, baseline, seen texts, probes, settings, figures, card."""
     decisions = {
@@ -84,16 +75,16 @@ def _write_decisions(bundle: Bundle, folder: Path) -> None:
     }
     if bundle.zones is not None:
         decisions["zones"] = bundle.zones.to_json()
-    _write_json(folder / files.DECISIONS, decisions)
+    write_json(folder / files.DECISIONS, decisions)
     save_arrays(dict(sorted(bundle.baseline.model.to_arrays().items())), folder / files.BASELINE)
     seen: dict[str, npt.NDArray[np.unsignedinteger]] = {"fingerprints": bundle.seen_texts}
     if bundle.seen_sketches is not None:
         seen["word_sketches"] = bundle.seen_sketches
     seen |= {f"part.{name}": fingerprints for name, fingerprints in sorted(bundle.seen_parts.items())}
     save_arrays(seen, folder / files.SEEN_TEXTS)
-    _write_json(folder / files.PROBES, bundle.probes.to_json())
+    write_json(folder / files.PROBES, bundle.probes.to_json())
     if bundle.evaluation is not None:
-        _write_json(folder / files.EVALUATION, dict(bundle.evaluation))
+        write_json(folder / files.EVALUATION, dict(bundle.evaluation))
     if bundle.report is not None:
         (folder / files.REPORT).write_text(bundle.report, encoding="utf-8")
     (folder / files.SETTINGS).write_text(dump_settings(bundle.settings), encoding="utf-8")
@@ -103,11 +94,5 @@ def _write_decisions(bundle: Bundle, folder: Path) -> None:
 def _same_mode(folder: Path, model: Path) -> None:
     """Let everyone read the tensors who may read the rest; safetensors makes its files for their owner alone."""
     mode = model.stat().st_mode & 0o777
-    for path in folder.glob("*.safetensors"):
+    for path in folder.rglob("*.safetensors"):
         path.chmod(mode)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(
-        json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-    )

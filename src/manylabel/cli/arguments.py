@@ -16,6 +16,12 @@ Source = Annotated[
     Path, typer.Argument(help="CSV, TSV, JSONL or Parquet file, also .gz or .zst.", show_default=False)
 ]
 Model = Annotated[Path, typer.Argument(help="Folder of a saved model.", show_default=False)]
+Member = Annotated[
+    str | None,
+    typer.Option(
+        "--member", metavar="NAME", help="Which network of an ensemble is meant.", show_default=False
+    ),
+]
 AsJson = Annotated[
     bool,
     typer.Option(
@@ -45,6 +51,15 @@ Resamples = Annotated[
         min=0,
         max=100_000,
         help="Bootstrap resamples for the intervals; 0 for none. By default evaluation.resamples of the model.",
+        show_default=False,
+    ),
+]
+PresetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="A named set of settings, below --config and --set: article or ulmfit; see docs/presets.md.",
         show_default=False,
     ),
 ]
@@ -104,9 +119,12 @@ def settings_from(
     data: dict[str, Any],
     *,
     typed: dict[str, object] | None = None,
+    presets: list[str] | None = None,
 ) -> RunSettings:
-    """The settings of a run: the file, then `--set`, then the flags for files and other flags as `typed`."""
+    """The settings of a run: the preset, the file, then `--set`, then the flags for files and others as `typed`."""
     from manylabel.config.load import load_settings
+    from manylabel.config.presets import one_preset
 
     flags = {f"data.{name}": value for name, value in data.items()}
-    return load_settings(config, overrides or (), typed={**flags, **(typed or {})})
+    typed = {**flags, **(typed or {})}
+    return load_settings(config, overrides or (), typed=typed, preset=one_preset(presets or ()))

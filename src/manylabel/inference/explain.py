@@ -37,14 +37,21 @@ class ExplainOptions:
 
 
 def explain(
-    bundle: Bundle, text: str, *, pair: str | None = None, options: ExplainOptions | None = None
+    bundle: Bundle,
+    text: str,
+    *,
+    pair: str | None = None,
+    options: ExplainOptions | None = None,
+    member: str | None = None,
 ) -> Explanation:
     """Attribute the logits of some labels to the words of `text` (and of its pair, for a model of pairs).
 
-    The same call gives the same numbers. Long texts are cut as in prediction. Raises UsageError for a label that
-    the model does not have, a number of steps out of range, a missing or needless pair, or without captum.
+    The same call gives the same numbers. Long texts are cut as in prediction. Of an ensemble one network can be
+    explained, named by `member`. Raises UsageError for a label that the model does not have, a number of steps out of
+    range, a missing or needless pair, an ensemble without `member`, or without captum.
     """
     options = options or ExplainOptions()
+    bundle = bundle.of_network(member)
     check_options(options, bundle.labels)
     predictor = build_predictor(bundle, precision="fp32")
     predictions = predictor.predict([text], None if pair is None else [pair])
@@ -81,6 +88,7 @@ def explain(
         truncated=words.truncated,
         words=words.words,
         labels=tuple(explained),
+        member=member,
     )
 
 

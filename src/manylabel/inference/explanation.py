@@ -123,7 +123,10 @@ class LabelExplanation:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One text explained for some labels; `steps` is None for occlusion. `mask_token` stands for absent words."""
+    """One text explained for some labels; `steps` is None for occlusion. `mask_token` stands for absent words.
+
+    `member` names the network of an ensemble that was explained.
+    """
 
     method: Method
     steps: int | None
@@ -132,10 +135,16 @@ class Explanation:
     truncated: bool
     words: tuple[Word, ...]
     labels: tuple[LabelExplanation, ...]
+    member: str | None = None
 
     def warnings(self) -> list[str]:
         """All that makes the explanation incomplete or hard to believe, in sentences."""
         told = []
+        if self.member is not None:
+            told.append(
+                f"this is {self.member} alone, one network of the ensemble: the ensemble's probability is another one, "
+                "and the thresholds are the ensemble's"
+            )
         if not self.words:
             told.append(
                 "the text is empty: there is no word to explain, and the probability is that of no text"
@@ -153,6 +162,7 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """The form of `manylabel explain --json`."""
         return {
+            **({} if self.member is None else {"member": self.member}),
             "method": self.method,
             "steps": self.steps,
             "baseline": self.mask_token,

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manylabel.bundle.contents import Bundle
+from manylabel.bundle.ensemble import NetworkModel
 from manylabel.bundle.load import load_bundle
 from manylabel.config.schema import Precision
 from manylabel.inference.backends.torch_backend import TorchBackend
+from manylabel.inference.ensemble import EnsembleScorer, ScoredNetwork
 from manylabel.inference.predictor import Predictor
+from manylabel.inference.scorer import Scorer, SingleScorer
 from manylabel.modeling.precision import choose_device, resolve_precision
 
 
@@ -23,19 +26,33 @@ class LoadedModel:
 
 
 def build_predictor(bundle: Bundle, *, precision: Precision) -> Predictor:
-    """A predictor over the bundle's weights, on the best device."""
-    device = choose_device()
-    backend = TorchBackend(bundle.classifier.to(device).eval(), dtype=resolve_precision(precision, device))
-    budget = bundle.settings.inference.token_budget
+    """A predictor over the bundle's weights, on the best device; an ensemble's weights are there once."""
     return Predictor(
-        backend,
-        bundle.tokenizer,
+        _scorer(bundle, precision),
         bundle.thresholds,
-        token_budget=budget,
         takes_pairs=bundle.takes_pairs,
         calibration=bundle.calibration,
         zones=bundle.zones,
     )
+
+
+def _scorer(bundle: Bundle, precision: Precision) -> Scorer:
+    budget = bundle.settings.inference.token_budget
+    if isinstance(bundle.model, NetworkModel):
+        backend = _backend(bundle.model, precision)
+        return SingleScorer(backend, bundle.model.tokenizer, token_budget=budget)
+    models = {
+        model.name: ScoredNetwork(_backend(model, precision), model.tokenizer)
+        if isinstance(model, NetworkModel)
+        else model
+        for model in bundle.model.models
+    }
+    return EnsembleScorer(models, bundle.model.components, bundle.model.blend, token_budget=budget)
+
+
+def _backend(network: NetworkModel, precision: Precision) -> TorchBackend:
+    device = choose_device()
+    return TorchBackend(network.classifier.to(device).eval(), dtype=resolve_precision(precision, device))
 
 
 def load_model(folder: Path | str, *, precision: Precision | None = None) -> LoadedModel:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from manylabel.inference.backends.base import Backend
 from manylabel.inference.explanation import FEWEST_WORDS_TO_RANK, Measure
-from manylabel.inference.predictor import score
+from manylabel.inference.scorer import score
 from manylabel.text.words import TokenizedWords
 from manylabel.values import Encodings
 

@@ -1,57 +1,31 @@
-"""The straight line from texts to decisions; the one way in for Python, command line and every later front door."""
+"""The straight line from texts to decisions; the one way in for Python, command line and every later front door.
+
+What computes the logits is a scorer: one network or an ensemble. All that follows is the same for both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from manylabel.decisions.abstain import Zones
 from manylabel.decisions.calibration import Calibration
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import Finding, UsageError, counted
-from manylabel.inference.backends.base import Backend
-from manylabel.text.buckets import plan_batches
-from manylabel.text.pack import pack
+from manylabel.inference.scorer import Flags, Logits, OnBatch, Scorer, Translations
 from manylabel.text.tokenizer import TextTokenizer
-from manylabel.values import Encodings, FloatArray, Predictions
-
-TEXTS_PER_PASS = 8192
-"""Texts tokenised and sorted by length together: enough that batches hold texts of equal length, and bounded."""
-
-
-def score(
-    backend: Backend,
-    encodings: Encodings,
-    *,
-    token_budget: int,
-    on_batch: Callable[[int], None] | None = None,
-) -> npt.NDArray[np.float32]:
-    """logits_NL of all encoded texts in their order; `on_batch` hears the number of texts done by each batch."""
-    rows: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
-    for indices in plan_batches(encodings.lengths_N, token_budget):
-        rows.append((indices, backend.logits(pack(encodings, indices))))
-        if on_batch:
-            on_batch(len(indices))
-    if not rows:
-        return np.zeros((0, 0), np.float32)
-    logits_NL = np.concatenate([logits for _, logits in rows])
-    result = np.empty_like(logits_NL)
-    result[np.concatenate([indices for indices, _ in rows])] = logits_NL
-    return result
+from manylabel.values import FloatArray, Predictions
 
 
 class Predictor:
-    """Texts in, probabilities and decisions out; holds a tokenizer, an engine, a calibration, thresholds and zones."""
+    """Texts in, probabilities and decisions out; holds a scorer, a calibration, thresholds and zones."""
 
     def __init__(
         self,
-        backend: Backend,
-        tokenizer: TextTokenizer,
+        scorer: Scorer,
         thresholds: Thresholds,
         *,
-        token_budget: int,
         takes_pairs: bool = False,
         calibration: Calibration | None = None,
         zones: Zones | None = None,
@@ -61,11 +35,16 @@ class Predictor:
         Without `calibration` a probability is the logistic function of its logit; without `zones` nothing is marked
         for a human.
         """
-        self._backend, self._tokenizer, self._token_budget = backend, tokenizer, token_budget
+        self._scorer = scorer
         self._takes_pairs = takes_pairs
         self._thresholds = thresholds
         self._calibration = calibration or Calibration.identity(thresholds.labels)
         self._zones = zones
+
+    @property
+    def scorer(self) -> Scorer:
+        """What turns texts into logits."""
+        return self._scorer
 
     @property
     def thresholds(self) -> Thresholds:
@@ -83,26 +62,31 @@ class Predictor:
         return self._zones
 
     @property
-    def tokenizer(self) -> TextTokenizer:
-        """What turns texts into tokens."""
-        return self._tokenizer
+    def tokenizer(self) -> TextTokenizer | None:
+        """By whose tokens a text is long or short; None for an ensemble without networks."""
+        return self._scorer.tokenizer
+
+    @property
+    def folds(self) -> bool:
+        """Whether disguises in a text are undone before it is read."""
+        return self._scorer.folds
+
+    def truncated(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Flags:
+        """Which of the texts `predict` would cut, without predicting."""
+        return self._scorer.truncated(texts, pairs)
 
     def with_thresholds(self, thresholds: Thresholds, calibration: Calibration | None = None) -> Predictor:
-        """The same engine, tokenizer and zones with other thresholds, and another calibration where one is given."""
-        return self._changed(self._tokenizer, thresholds, calibration or self._calibration)
+        """The same scorer and zones with other thresholds, and another calibration where one is given."""
+        return self._changed(self._scorer, thresholds, calibration or self._calibration)
 
-    def with_tokenizer(self, tokenizer: TextTokenizer) -> Predictor:
-        """The same engine and decisions behind another tokenizer, for example one that normalises otherwise."""
-        return self._changed(tokenizer, self._thresholds, self._calibration)
+    def with_folding(self) -> Predictor:
+        """The same models and decisions behind tokenizers that undo disguises first."""
+        return self._changed(self._scorer.with_folding(), self._thresholds, self._calibration)
 
-    def _changed(
-        self, tokenizer: TextTokenizer, thresholds: Thresholds, calibration: Calibration
-    ) -> Predictor:
+    def _changed(self, scorer: Scorer, thresholds: Thresholds, calibration: Calibration) -> Predictor:
         return Predictor(
-            self._backend,
-            tokenizer,
+            scorer,
             thresholds,
-            token_budget=self._token_budget,
             takes_pairs=self._takes_pairs,
             calibration=calibration,
             zones=self._zones,
@@ -122,16 +106,19 @@ class Predictor:
         texts: Iterable[str],
         pairs: Iterable[str] | None = None,
         *,
-        on_batch: Callable[[int], None] | None = None,
+        translations: Translations | None = None,
+        on_batch: OnBatch | None = None,
     ) -> Predictions:
         """Probabilities and decisions of each text, in order; none gives empty arrays.
 
         `texts` may be anything that gives texts one by one, a generator too; they are read into memory first.
         `pairs` are second texts for models trained on pairs. Texts over the length limit are cut and flagged.
+        `translations`, one text a text under the name of its column, are read by an ensemble that was made with them;
+        without them it reads the text itself in their place. `on_batch` hears how many more texts are done.
         Raises UsageError for pairs without such a model or such a model without pairs, TypeError for one str in
         place of several and for a text that is no str.
         """
-        logits_BL, truncated_B = self.logits(texts, pairs, on_batch=on_batch)
+        logits_BL, truncated_B = self.logits(texts, pairs, translations=translations, on_batch=on_batch)
         probabilities_BL = self.calibration.apply(logits_BL)
         return Predictions(
             probabilities_BL=probabilities_BL,
@@ -146,22 +133,16 @@ class Predictor:
         texts: Iterable[str],
         pairs: Iterable[str] | None = None,
         *,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        translations: Translations | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> tuple[Logits, Flags]:
         """What `predict` decides from: logits_BL, before calibration, and which of the B texts were cut."""
         texts = _listed(texts)
         pairs = None if pairs is None else _listed(pairs)
         self._require_pairs(len(texts), pairs)
-        logits = [np.zeros((0, len(self.labels)), np.float32)]
-        truncated = [np.zeros(0, np.bool_)]
-        for start in range(0, len(texts), TEXTS_PER_PASS):
-            stop = start + TEXTS_PER_PASS
-            encodings = self._tokenizer.encode(
-                texts[start:stop], pairs[start:stop] if pairs is not None else None
-            )
-            logits.append(score(self._backend, encodings, token_budget=self._token_budget, on_batch=on_batch))
-            truncated.append(encodings.truncated_N)
-        return np.concatenate(logits), np.concatenate(truncated)
+        if not texts:
+            return np.zeros((0, len(self.labels)), np.float32), np.zeros(0, np.bool_)
+        return self._scorer.logits(texts, pairs, translations=translations, on_batch=on_batch)
 
     def _require_pairs(self, num_texts: int, pairs: Sequence[str] | None) -> None:
         """A model of pairs gives plausible nonsense for single texts, and the other way round."""

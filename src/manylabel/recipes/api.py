@@ -61,10 +61,14 @@ class Model:
         labels: Sequence[str] = (),
         method: Method = "integrated-gradients",
         steps: int = 64,
+        member: str | None = None,
     ) -> Explanation:
-        """Which words of one text move which label, always in fp32; see `inference.explain.explain`."""
+        """Which words of one text move which label, always in fp32; see `inference.explain.explain`.
+
+        `member` names the network of an ensemble that is meant.
+        """
         options = ExplainOptions(tuple(labels), method, steps)
-        return explain(self._loaded.bundle, text, pair=pair, options=options)
+        return explain(self._loaded.bundle, text, pair=pair, options=options, member=member)
 
     def evaluate(self, source: Source, **columns: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of DataSettings
         """The figures on `source` (as for `fit`), in the form of `manylabel evaluate --json`.
@@ -94,6 +98,7 @@ def fit(
     *,
     out: Path | str,
     settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
     overwrite: bool = False,
     fresh: bool = False,
     quiet: bool = False,
@@ -103,11 +108,12 @@ def fit(
 
     `source`, `validation`, `calibration` and `test` are paths, Arrow tables, pandas frames or (texts, labels), labels
     being a 0/1 matrix or a list of lists of names. What is not given is split off. `settings` maps names to values, for
-    example {"training.epochs": 2}. An interruption (Ctrl-C) after the first step saves the state of the training in
-    the folder OUT.run and raises TrainingStopped; the same call goes on from there, unless `fresh` discards it. Raises
+    example {"training.epochs": 2}; they stand above those of a `preset` ("article" or "ulmfit"). An interruption
+    (Ctrl-C) after the first step saves the state of the training in the folder OUT.run and raises TrainingStopped; the
+    same call goes on from there, unless `fresh` discards it. Raises
     DataError, EncoderError, ConfigError, UsageError, TrainingError.
     """
-    resolved = load_settings(None, typed=settings)
+    resolved = load_settings(None, typed=settings, preset=preset)
     told: Observer = SilentObserver() if quiet else ConsoleObserver()
     # Only the main thread may handle signals; elsewhere an interruption reaches that thread alone.
     in_main_thread = threading.current_thread() is threading.main_thread()

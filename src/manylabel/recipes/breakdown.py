@@ -9,6 +9,7 @@ from typing import Any
 from manylabel.config.schema import DataSettings, EvaluationSettings
 from manylabel.errors import counted
 from manylabel.evaluation.bias import bias_aucs
+from manylabel.evaluation.bias_intervals import with_intervals
 from manylabel.evaluation.intervals import bootstrap
 from manylabel.evaluation.result import Evaluation
 from manylabel.evaluation.slices import Slice, evaluate_slices
@@ -72,12 +73,18 @@ def evaluate_in_parts(
     if wanted.wants_slices:
         columns = {name: found[name] for name in wanted.slice_columns}
         tokenizer = model.predictor.tokenizer if wanted.by_length else None
+        if wanted.by_length and tokenizer is None:
+            observer.stage(
+                "note: no slices by length: the ensemble has no network, whose tokens measure a text"
+            )
         slices = slice_table(corpus, columns, tokenizer=tokenizer, by_language=wanted.by_language)
         observer.stage(f"Figures of {counted(len(slices), 'slice')}")
         result = replace(result, slices=_sliced(judged.scored, slices, settings))
     if wanted.wants_bias:
         shares = {name: found[name] for name in wanted.bias_columns}
-        result = _with_bias(result, judged.scored, subgroups(corpus, terms=wanted.bias_terms, columns=shares))
+        members = subgroups(corpus, terms=wanted.bias_terms, columns=shares)
+        observer.stage(f"Bias figures of {counted(len(members), 'subgroup')}")
+        result = _with_bias(result, judged.scored, members, settings)
     if wanted.disguises:
         folding = folding_predictor(model.predictor)
         attacks = robustness(model.predictor, folding, corpus, settings=settings, observer=observer)
@@ -96,12 +103,14 @@ def _sliced(scored: Scored, slices: Sequence[Slice], settings: EvaluationSetting
     return [each.to_json() for each in figures]
 
 
-def _with_bias(result: Evaluation, scored: Scored, members: Mapping[str, IntArray]) -> Evaluation:
-    labels = scored.thresholds.labels
-    bias: dict[str, Any] = bias_aucs(
-        scored.corpus.targets_NL, scored.probabilities_NL, labels, members
-    ).to_json()
-    return replace(result, bias=bias["bias"], bias_overall=bias["bias_overall"])
+def _with_bias(
+    result: Evaluation, scored: Scored, members: Mapping[str, IntArray], settings: EvaluationSettings
+) -> Evaluation:
+    rows = (scored.corpus.targets_NL, scored.probabilities_NL)
+    found = bias_aucs(*rows, scored.thresholds.labels, members)
+    found = with_intervals(found, *rows, members, groups_N=scored.groups, settings=settings)
+    content: dict[str, Any] = found.to_json()
+    return replace(result, bias=content["bias"], bias_overall=content["bias_overall"])
 
 
 def _intervals(scored: Scored, rows_K: IntArray, settings: EvaluationSettings) -> Mapping[str, Any]:

@@ -13,7 +13,6 @@ from manylabel.decisions.calibration import Calibration
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import Finding, UsageError, counted
 from manylabel.evaluation.paired import Comparison, compare_judged
-from manylabel.evaluation.weighted import Judged
 from manylabel.inference.load import LoadedModel
 from manylabel.recipes.corpora import Source, all_texts
 from manylabel.recipes.evaluate import load_rows
@@ -25,39 +24,47 @@ BASELINE = "the TF-IDF baseline"
 
 
 @dataclass(frozen=True, eq=False)
+class Comparisons:
+    """Model B against model A, and each against the baseline, on the same `rows` rows."""
+
+    rows: int
+    models: Comparison
+    a_against_baseline: Comparison
+    b_against_baseline: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, those of the two models first."""
+        return {
+            "rows": self.rows,
+            **self.models.to_json("model A", "model B"),
+            "a_against_baseline": self.a_against_baseline.to_json(BASELINE, "model A"),
+            "b_against_baseline": self.b_against_baseline.to_json(BASELINE, "model B"),
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class ModelComparison:
     """Model B against model A, and both against the linear baseline trained beside B, on the same rows.
 
     `seen` counts, for each model, the rows that made it: figures on these favour that model. Where there are any,
-    `on_unseen` compares the models on the rows that made neither.
+    `on_unseen` repeats the comparisons on the rows that made neither.
     """
 
     a: Scored
     b: Scored
-    models: Comparison
-    a_against_baseline: Comparison
-    b_against_baseline: Comparison
+    on_all: Comparisons
     seen: dict[str, int]
     not_compared: tuple[str, ...]
-    on_unseen: Comparison | None
+    on_unseen: Comparisons | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a difference is the second minus the first named."""
         return {
-            "rows": len(self.a),
             "rows_seen_in_training": self.seen,
             "labels_not_compared": list(self.not_compared),
-            "without_seen_rows": None
-            if self.on_unseen is None
-            else _told(self.on_unseen, "model A", "model B"),
-            **_told(self.models, "model A", "model B"),
-            "a_against_baseline": _told(self.a_against_baseline, BASELINE, "model A"),
-            "b_against_baseline": _told(self.b_against_baseline, BASELINE, "model B"),
+            "without_seen_rows": None if self.on_unseen is None else self.on_unseen.to_json(),
+            **self.on_all.to_json(),
         }
-
-
-def _told(comparison: Comparison, first: str, second: str) -> dict[str, Any]:
-    return comparison.to_json(first, second)
 
 
 def compare_models(
@@ -103,31 +110,26 @@ def compare_models(
                     "name the columns: --text-column, --label-columns or --labels-column")
         )  # fmt: skip
     observer.stage(f"Comparing by {settings.resamples:,} resamples and permutations")
-    baseline = b.judged_baseline(settings)
-    pairs = (
-        (a.judged(settings), b.judged(settings)),
-        (baseline, a.judged(settings)),
-        (baseline, b.judged(settings)),
-    )
-    models, of_a, of_b = (
-        compare_judged(one, other, groups_N=b.groups, settings=settings) for one, other in pairs
-    )
+    on_all = _compared(a, b, np.arange(len(b)), settings)
     on_unseen = None
     if seen_N is not None and seen_N.any():
         rows = np.flatnonzero(~seen_N)
-        parts = (_rows_of(each.judged(settings), rows) for each in (a, b))
-        groups = None if b.groups is None else [b.groups[row] for row in rows]
-        on_unseen = compare_judged(*parts, groups_N=groups, settings=settings)
-    return ModelComparison(a, b, models, of_a, of_b, seen, tuple(others), on_unseen)
+        observer.stage(f"The same without the rows that made a model: {counted(len(rows), 'row')}")
+        on_unseen = _compared(a, b, rows, settings)
+    return ModelComparison(a, b, on_all, seen, tuple(others), on_unseen)
 
 
-def _rows_of(judged: Judged, rows: IntArray) -> Judged:
-    return replace(
-        judged,
-        targets_NL=judged.targets_NL[rows],
-        probabilities_NL=judged.probabilities_NL[rows],
-        decisions_NL=judged.decisions_NL[rows],
+def _compared(a: Scored, b: Scored, rows: IntArray, settings: EvaluationSettings) -> Comparisons:
+    """All comparisons on some of the rows."""
+    groups = None if b.groups is None else [b.groups[row] for row in rows]
+    baseline, of_a, of_b = (
+        each.select(rows) for each in (b.judged_baseline(settings), a.judged(settings), b.judged(settings))
     )
+    models, a_beside, b_beside = (
+        compare_judged(one, other, groups_N=groups, settings=settings)
+        for one, other in ((of_a, of_b), (baseline, of_a), (baseline, of_b))
+    )
+    return Comparisons(len(rows), models, a_beside, b_beside)
 
 
 def with_labels(scored: Scored, names: Sequence[str]) -> Scored:

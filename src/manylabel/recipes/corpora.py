@@ -136,6 +136,8 @@ def _load_other(
     """A validation or test file: read like the training file, its labels matched by name."""
     if source is None:
         return None
+    # Rows that judge need no translations; the training file's layout names them where a file has them.
+    options = options.model_copy(update={"translation_columns": None})
     loaded = load_source(source, options, labels=labels, stored=layout)
     _tell(loaded.warnings, observer)
     return loaded.corpus

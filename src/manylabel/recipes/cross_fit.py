@@ -1,9 +1,10 @@
 """Figures and decisions from few rows: every row judged by models and choices that never saw it.
 
-Called by recipes/train.py for `--folds`. Logits come out of fold (recipes/folds.py). Calibration and thresholds for the
-rows of a fold are then fitted on the logits of the other folds, so that a row's label takes part in no choice about it.
-One thread is left: the models that scored the other folds were trained on it. Cutting that too needs a model for each
-pair of folds. What the saved model decides with is fitted on all rows, as its weights are.
+Called by recipes/train.py for `--folds` and by recipes/crossfit.py. Logits come out of fold (recipes/folds.py).
+Calibration and thresholds for the rows of a fold are then fitted on the logits of the other folds, so that a row's
+label takes part in no choice about it. One thread is left: the models that scored the other folds were trained on it.
+Cutting that too needs a model for each pair of folds. What the saved model decides with is fitted on all rows, as its
+weights are.
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ def cross_fitted(
     settings: RunSettings,
     *,
     of_baseline_NL: Floats,
+    only_lines: bool | None = None,
 ) -> Scored:
     """N rows with out-of-fold logits, probabilities and decisions, and a baseline treated in the same way.
 
     `predictor` gives the thresholds that are shown beside the figures; they decide nothing here. `of_baseline_NL` are
-    those of `out_of_fold_baseline`.
+    those of `out_of_fold_baseline`. `only_lines` allows only maps that a last layer can take up, by default as a single
+    model's head asks for.
     """
     shape = corpus.targets_NL.shape
     probabilities_NL, decisions_NL = np.zeros(shape), np.zeros(shape, np.bool_)
     baseline_decisions_NL = np.zeros(shape, np.bool_)
-    only_lines = settings.model.head == "cls"
+    only_lines = settings.model.head == "cls" if only_lines is None else only_lines
     for fold in np.unique(out_of_fold.fold_N):
         held = np.flatnonzero(out_of_fold.fold_N == fold)
         others = np.flatnonzero(out_of_fold.fold_N != fold)
@@ -55,7 +58,7 @@ def cross_fitted(
         logits_NL=out_of_fold.logits_NL,
         probabilities_NL=probabilities_NL,
         of_baseline_NL=of_baseline_NL,
-        truncated_N=predictor.tokenizer.encode(corpus.texts, corpus.pairs).truncated_N,
+        truncated_N=predictor.truncated(corpus.texts, corpus.pairs),
         calibration=predictor.calibration,
         thresholds=predictor.thresholds,
         baseline_thresholds=chosen_thresholds(of_baseline_NL, corpus, settings),

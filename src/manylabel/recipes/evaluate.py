@@ -2,36 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from manylabel.bundle.contents import Bundle
+from manylabel.bundle.ensemble import Ensemble, translation_columns
 from manylabel.config.schema import DataSettings, EvaluationSettings
 from manylabel.data.duplicates import LeakAudit
+from manylabel.data.joined_labels import join_labels
+from manylabel.decisions.abstain import Zones
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.errors import counted
+from manylabel.errors import DataError, Finding, UsageError, counted
 from manylabel.evaluation.evaluate import evaluate
 from manylabel.evaluation.intervals import bootstrap_of
 from manylabel.evaluation.paired import compare_judged
 from manylabel.evaluation.result import Averages, Evaluation
+from manylabel.evaluation.review import review_figures
 from manylabel.inference.load import LoadedModel
 from manylabel.recipes.corpora import Source, all_texts, load_source
 from manylabel.recipes.scoring import Scored, rows_by_role, score_rows, seen_rows
+from manylabel.text.views import with_translations
 from manylabel.training.observers import Observer
-from manylabel.values import BoolArray, Corpus, FloatArray, IntArray, LabelSet
+from manylabel.values import NOT_ANNOTATED, BoolArray, Corpus, FloatArray, IntArray, LabelSet
 
 CHOSE = "these rows chose {roles}: the figures are better than on new rows"
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Rows with their scores and figures, and how much of them the model had seen."""
+    """Rows with their scores and figures, and how much of them the model had seen.
+
+    `rows_given` are all rows of the file, where those without any annotated label were left out; else None.
+    """
 
     scored: Scored
     evaluation: Evaluation
     seen: LeakAudit | None
+    rows_given: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, and what competitions call the macro ROC-AUC.
+
+        `rows_in_file` and `rows_not_annotated` count the file's rows where some were left out.
+        """
+        figures: dict[str, Any] = self.evaluation.to_json()
+        figures["mean_column_wise_roc_auc"] = self.evaluation.macro.roc_auc
+        if self.rows_given is not None:
+            figures["rows_in_file"] = self.rows_given
+            figures["rows_not_annotated"] = self.rows_given - self.evaluation.rows
+        return figures
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedRows(Corpus):
+    """Rows with an annotated label each; `rows_given` are all rows of the file, those without one too."""
+
+    rows_given: int = 0
 
 
 def judge_rows(
@@ -42,7 +73,7 @@ def judge_rows(
     settings: EvaluationSettings,
     observer: Observer,
 ) -> Judged:
-    """Model and baseline on the same rows, with intervals; where rows were seen in training, once more without them.
+    """Model and baseline on the same rows, with intervals; where rows made the model, once more without them.
 
     `roles` counts the rows that had a role in making the model; the figures say when such rows chose something.
     """
@@ -60,7 +91,10 @@ def judge_rows(
         return Judged(scored, result, seen)
     result = replace(result, rows_seen_in_training=int(seen.seen_N.sum()), seen_in_training=seen.counts())
     if seen.seen_N.any():
-        result = replace(result, without_seen_rows=_figures(scored, np.flatnonzero(~seen.seen_N), settings))
+        rows = np.flatnonzero(~seen.seen_N)
+        told = _against_baseline(scored, rows, settings) if settings.resamples and len(rows) else None
+        unseen = replace(_figures(scored, rows, settings), against_baseline=told)
+        result = replace(result, without_seen_rows=unseen)
     return Judged(scored, result, seen)
 
 
@@ -83,12 +117,62 @@ def evaluate_model(
 
 
 def load_rows(model: LoadedModel, source: Source, *, options: DataSettings, observer: Observer) -> Corpus:
-    """Rows to judge `model` by, their labels matched by name; raises DataError with all problems at once."""
+    """Rows to judge `model` by, their labels matched by name; raises DataError with all problems at once.
+
+    Rows of which no label is annotated (all -1) are left out and told: nothing can be judged on them. Texts bring along
+    what the translation columns say, for a model that looks at these. A file without any annotated row is refused.
+    """
     bundle = model.bundle
     loaded = load_source(source, options, labels=LabelSet(bundle.labels), stored=bundle.layout)
     for finding in loaded.warnings:
         observer.stage("note: " + finding.sentence())
-    return loaded.corpus
+    corpus = loaded.corpus
+    if lacking := lacking_translations(bundle, loaded.layout.translation_columns):
+        named = ", ".join(f'"{name}"' for name in lacking)
+        observer.stage(f"note: the model also reads {named}, which is not given; it reads the text instead")
+    if corpus.translations is not None:
+        columns = zip(loaded.layout.translation_columns, zip(*corpus.translations, strict=True), strict=False)
+        corpus = replace(corpus, texts=with_translations(corpus.texts, dict(columns)))
+    return _annotated(corpus, observer)
+
+
+def lacking_translations(bundle: Bundle, given: Sequence[str]) -> tuple[str, ...]:
+    """Columns that the views of an ensemble read and that are not given."""
+    if not isinstance(bundle.model, Ensemble):
+        return ()
+    return tuple(name for name in translation_columns(bundle.model.components) if name not in given)
+
+
+def joined_with_labels(
+    model: LoadedModel, texts: Path, labels: Path, *, options: DataSettings, observer: Observer
+) -> pa.Table:
+    """Texts and labels of two files, matched by id, to be evaluated like any table.
+
+    Raises DataError with all problems of both files at once, UsageError where they are one file.
+    """
+    if texts.resolve() == labels.resolve():
+        found, allowed = "the file with the texts itself", "a second file with ids and labels"
+        raise UsageError(Finding("U312", "--labels", found, allowed, "leave --labels out"))
+    observer.stage(f"Matching {labels.name} with {texts.name}")
+    bundle = model.bundle
+    return join_labels(texts, labels, options, names=LabelSet(bundle.labels), stored=bundle.layout)
+
+
+def _annotated(corpus: Corpus, observer: Observer) -> Corpus:
+    """The rows with an annotated label; raises DataError where there is none."""
+    kept = np.flatnonzero((corpus.targets_NL != NOT_ANNOTATED).any(axis=1))
+    if len(kept) == len(corpus):
+        return corpus
+    rows = counted(len(corpus), "row")
+    if not len(kept):
+        raise DataError(
+            Finding("D167", corpus.source, f"none of its {rows} is annotated: every label is -1",
+                    "rows with 0 or 1 for a label", "check the label columns, or give the labels with --labels")
+        )  # fmt: skip
+    observer.stage(f"  {len(kept):,} of {rows} are annotated; the others are not scored")
+    selected = corpus.select(kept)
+    values = {each.name: getattr(selected, each.name) for each in fields(Corpus)}
+    return AnnotatedRows(**values, rows_given=len(corpus))
 
 
 def judge_model(
@@ -104,7 +188,9 @@ def judge_model(
     observer.stage(f"Evaluating {counted(len(corpus), 'row')}")
     scored = score_rows(model.predictor, bundle.baseline, corpus)
     settings = settings or bundle.settings.evaluation
-    return judge_rows(scored, seen=seen, roles=roles, settings=settings, observer=observer)
+    judged = judge_rows(scored, seen=seen, roles=roles, settings=settings, observer=observer)
+    judged = _with_zones(judged, model.predictor.zones, settings)
+    return replace(judged, rows_given=corpus.rows_given if isinstance(corpus, AnnotatedRows) else None)
 
 
 def _tell_seen(seen: LeakAudit, observer: Observer) -> None:
@@ -157,10 +243,9 @@ def _calibration(scored: Scored, after: Averages) -> dict[str, Any]:
 
 def _with_intervals(result: Evaluation, scored: Scored, settings: EvaluationSettings) -> Evaluation:
     """Intervals of the model's figures and of its difference from the baseline on the same resamples."""
-    model, baseline = scored.judged(settings), scored.judged_baseline(settings)
+    model = scored.judged(settings)
     drawn = bootstrap_of(model, groups_N=scored.groups, settings=settings)
-    against = compare_judged(baseline, model, groups_N=scored.groups, settings=settings)
-    told = against.to_json("the TF-IDF baseline", "this model")
+    told = _against_baseline(scored, np.arange(len(scored)), settings)
     limits, before = drawn.to_json(), replace(model, probabilities_NL=scored.uncalibrated_NL)
     limits_before = bootstrap_of(before, groups_N=scored.groups, settings=settings).to_json()
     calibration = {
@@ -172,3 +257,29 @@ def _with_intervals(result: Evaluation, scored: Scored, settings: EvaluationSett
         },
     }
     return replace(result, intervals=limits, against_baseline=told, calibration=calibration)
+
+
+def _against_baseline(scored: Scored, rows: IntArray, settings: EvaluationSettings) -> dict[str, Any]:
+    """The model beside the baseline on some of the rows, in the form of `manylabel compare`."""
+    groups = None if scored.groups is None else [scored.groups[row] for row in rows]
+    model, baseline = (
+        each.select(rows) for each in (scored.judged(settings), scored.judged_baseline(settings))
+    )
+    against = compare_judged(baseline, model, groups_N=groups, settings=settings)
+    return against.to_json("the TF-IDF baseline", "this model")
+
+
+def _with_zones(judged: Judged, zones: Zones | None, settings: EvaluationSettings) -> Judged:
+    """The figures with what the zones of the model send to a human on these rows."""
+    if zones is None:
+        return judged
+    scored = judged.scored
+    found = review_figures(
+        zones,
+        scored.corpus.targets_NL,
+        scored.probabilities_NL,
+        scored.decisions_NL,
+        groups_N=scored.groups,
+        confidence=settings.confidence,
+    )
+    return replace(judged, evaluation=replace(judged.evaluation, zones=found.to_json()))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from manylabel.bundle.files import published_file
-from manylabel.errors import Finding, UsageError
 from manylabel.inference.explain import ExplainOptions, explain
 from manylabel.inference.explanation import Explanation
 from manylabel.inference.load import load_model
+from manylabel.recipes.places import require_place
 from manylabel.report.highlight import highlight_page
 
 
@@ -19,25 +19,19 @@ def explain_text(
     pair: str | None = None,
     options: ExplainOptions | None = None,
     page: Path | None = None,
+    member: str | None = None,
 ) -> Explanation:
     """Load and verify the model, explain `text` (and its `pair`), and write `page` as HTML if it is given.
 
-    The page holds the text. Raises BundleError for a damaged model, UsageError as `inference.explain` does and for
-    a page that cannot be written, the latter before anything is computed.
+    `member` names the network of an ensemble to be explained. The page holds the text. Raises BundleError for a
+    damaged model, UsageError as `inference.explain` does and for a page that cannot be written, the latter before
+    anything is computed.
     """
     if page is not None:
-        _check_page(page)
+        require_place(page, "--html")
     loaded = load_model(model, precision="fp32")
-    explanation = explain(loaded.bundle, text, pair=pair, options=options)
+    explanation = explain(loaded.bundle, text, pair=pair, options=options, member=member)
     if page is not None:
         with published_file(page) as temporary:
             temporary.write_text(highlight_page(explanation, model=str(model)), encoding="utf-8")
     return explanation
-
-
-def _check_page(page: Path) -> None:
-    if page.is_dir() or not page.parent.is_dir():
-        found = "it is a folder" if page.is_dir() else "its folder does not exist"
-        raise UsageError(
-            Finding("U265", str(page), found, "a file in an existing folder", "choose another --html")
-        )

@@ -24,7 +24,8 @@ from manylabel.decisions.thresholds import Thresholds, fit_thresholds
 from manylabel.evaluation.baseline import LinearBaseline, fit_baseline
 from manylabel.evaluation.evaluate import macro_average_precision
 from manylabel.inference.backends.base import Backend
-from manylabel.inference.predictor import Predictor, score
+from manylabel.inference.predictor import Predictor
+from manylabel.inference.scorer import score
 from manylabel.modeling.classifier import Classifier
 from manylabel.recipes.corpora import Corpora, all_texts
 from manylabel.recipes.scoring import units_of

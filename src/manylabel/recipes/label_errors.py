@@ -28,6 +28,7 @@ from manylabel.evaluation.label_errors import (
     require_cleanlab,
 )
 from manylabel.recipes.folds import OutOfFold, forget_folds, out_of_fold
+from manylabel.recipes.places import require_place
 from manylabel.training.observers import Observer
 from manylabel.values import Corpus, FloatArray
 
@@ -196,7 +197,7 @@ def _tasks_type(path: Path) -> None:
     if path.suffix.lower() != ".json":
         found = f'the name ends in "{path.suffix}"'
         raise UsageError(
-            Finding("U209", "--label-studio", found, "a name that ends in .json", "choose tasks.json")
+            Finding("U342", "--label-studio", found, "a name that ends in .json", "choose tasks.json")
         )
 
 
@@ -205,11 +206,7 @@ def _check_output(path: Path, source: Path, option: str, check_type: Callable[[P
     if path.resolve() == source.resolve():
         found = "the same file as the labels are read from"
         raise UsageError(Finding("U204", option, found, "another file", "choose another name"))
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        found = "it is a folder" if path.is_dir() else "its folder does not exist"
-        raise UsageError(
-            Finding("U209", str(path), found, "a file in an existing folder", f"choose another {option}")
-        )
+    require_place(path, option)
 
 
 def _write(report: ErrorReport, search: ErrorSearch, *, default_threshold: float) -> None:

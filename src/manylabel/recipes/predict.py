@@ -20,6 +20,8 @@ from manylabel.data.read import TableStream, open_table
 from manylabel.data.write import open_writer
 from manylabel.errors import DataError, Finding, UsageError
 from manylabel.inference.load import LoadedModel
+from manylabel.recipes.evaluate import lacking_translations
+from manylabel.recipes.places import require_place
 from manylabel.values import Predictions
 
 PROBABILITY_PREFIX = "p_"
@@ -34,13 +36,14 @@ class PredictedFile:
 
     `to_review` counts the rows with a label for a human to decide; None for a model without zones.
     `guessed_text` is the column the texts were read from, where the file has none of the name of training and none was
-    given.
+    given. `lacking` are translation columns that an ensemble reads and the file has not; it read the text instead.
     """
 
     rows: int
     truncated: int
     to_review: int | None = None
     guessed_text: str | None = None
+    lacking: tuple[str, ...] = ()
 
 
 def predict_file(
@@ -75,17 +78,24 @@ def predict_file(
                 done += texts_done
                 on_progress(done, num_rows)
 
-            predictions = model.predictor.predict(texts, pairs, on_batch=tell)
+            translations = {name: chunk[name].to_pylist() for name in columns.translations}
+            predictions = model.predictor.predict(
+                texts, pairs, translations=translations or None, on_batch=tell
+            )
             done = first + len(texts)
             truncated += int(predictions.truncated_B.sum())
             if predictions.uncertain_BL is not None:
                 to_review += int(predictions.uncertain_BL.any(axis=1).sum())
-            hidden = () if keep_text else tuple(name for name in (columns.text, columns.pair) if name)
-            kept = chunk.drop_columns(list(hidden))
+            hidden = [] if keep_text else [columns.text, columns.pair, *columns.translations]
+            kept = chunk.drop_columns([name for name in hidden if name])
             writer.write(_with_predictions(kept, predictions, stream.column_names))
     guessed = columns.text if columns.text != (options.text_column or stored.text_column) else None
     return PredictedFile(
-        num_rows, truncated, None if model.predictor.zones is None else to_review, guessed_text=guessed
+        num_rows,
+        truncated,
+        None if model.predictor.zones is None else to_review,
+        guessed_text=guessed,
+        lacking=lacking_translations(model.bundle, columns.translations),
     )
 
 
@@ -95,11 +105,7 @@ def _check_target(target: Path) -> None:
         format_of_name(target)
     except DataError as error:
         raise UsageError(*error.findings) from error
-    if target.is_dir() or not target.parent.is_dir():
-        found = "it is a folder" if target.is_dir() else "its folder does not exist"
-        raise UsageError(
-            Finding("U209", str(target), found, "a file in an existing folder", "choose another --output")
-        )
+    require_place(target, "--output")
 
 
 def _check_rows(stream: TableStream, options: DataSettings, stored: Layout) -> tuple[PredictionColumns, int]:
@@ -109,7 +115,9 @@ def _check_rows(stream: TableStream, options: DataSettings, stored: Layout) -> t
     try:
         for batch in stream:
             chunk = pa.Table.from_batches([batch])
-            columns = columns or prediction_columns(chunk, options, stream.source, stored=stored)
+            if columns is None:
+                columns = prediction_columns(chunk, options, stream.source, stored=stored)
+                findings += _translation_findings(chunk, columns, stream.source)
             findings += _text_findings(chunk, columns, source=stream.source, first_row=num_rows + 1)
             num_rows += chunk.num_rows
     except DataError as error:
@@ -131,6 +139,16 @@ def _text_findings(
     except DataError as error:
         return error.findings
     return ()
+
+
+def _translation_findings(chunk: pa.Table, columns: PredictionColumns, source: str) -> list[Finding]:
+    types = {name: chunk[name].type for name in columns.translations}
+    return [
+        Finding("D192", f'{source}, column "{name}"', f"the column holds {of_column}, not text", "text",
+                "name columns with texts, --translation-columns")
+        for name, of_column in types.items()
+        if not (pa.types.is_string(of_column) or pa.types.is_null(of_column))
+    ]  # fmt: skip
 
 
 def _with_predictions(chunk: pa.Table, predictions: Predictions, taken: Iterable[str]) -> pa.Table:

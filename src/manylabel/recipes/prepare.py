@@ -10,9 +10,11 @@ from manylabel.config.schema import Precision, RunSettings, TrainingSettings
 from manylabel.errors import EncoderError, Finding, UsageError
 from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.inference.predictor import Predictor
+from manylabel.inference.scorer import SingleScorer
 from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.weights.hugging_face import has_pooler, load_pretrained
+from manylabel.recipes.adapted_encoder import read_adaptation
 from manylabel.recipes.check import max_length_findings
 from manylabel.recipes.corpora import Corpora
 from manylabel.recipes.judge import default_thresholds
@@ -38,7 +40,11 @@ def has_trained_pooler(folder: Path) -> bool:
     """Whether the checkpoint brings a pooler that something was trained through.
 
     sentence-transformers' folders (modules.json) carry BERT's pooler but pool otherwise, so theirs was never trained.
+    An adapted encoder has one that was trained if its source had, or if pairs of segments were learned from.
     """
+    adaptation = read_adaptation(folder)
+    if adaptation is not None:
+        return has_pooler(folder) and bool(adaptation["pooler_trained"])
     return has_pooler(folder) and not (folder / "modules.json").is_file()
 
 
@@ -67,7 +73,7 @@ def tokenizer_for(folder: Path, classifier: Classifier, settings: RunSettings) -
         found = f"token ids up to {tokenizer.vocabulary_size - 1:,}"
         allowed = f"below {classifier.encoder.vocabulary_size:,}, as the encoder's embeddings"
         step = "use the tokenizer the encoder was trained with, or --encoder default"
-        raise EncoderError(Finding("E304", f"tokenizer in {folder}", found, allowed, step))
+        raise EncoderError(Finding("E305", f"tokenizer in {folder}", found, allowed, step))
     return tokenizer
 
 
@@ -84,9 +90,7 @@ def predictor_of(
     thresholds = default_thresholds(corpora.train.labels.names, settings.decisions)
     backend = TorchBackend(classifier, dtype=dtype)
     return Predictor(
-        backend,
-        tokenizer,
+        SingleScorer(backend, tokenizer, token_budget=settings.inference.token_budget),
         thresholds,
-        token_budget=settings.inference.token_budget,
         takes_pairs=corpora.layout.pair_column is not None,
     )

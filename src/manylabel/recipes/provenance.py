@@ -14,6 +14,7 @@ from manylabel.bundle.manifest import Provenance
 from manylabel.config.schema import RunSettings
 from manylabel.digest import sha256_of
 from manylabel.modeling.precision import choose_device, resolve_precision
+from manylabel.recipes.adapted_encoder import adaptation_facts
 from manylabel.recipes.corpora import Corpora
 from manylabel.training.loop import Outcome
 from manylabel.values import Corpus
@@ -25,28 +26,21 @@ LIBRARIES = ("torch", "tokenizers", "safetensors", "scikit-learn", "numpy", "pya
 def describe_run(
     corpora: Corpora, outcome: Outcome, encoder_folder: Path, settings: RunSettings
 ) -> Provenance:
-    """Data with fingerprints, versions, the encoder's weights, the course of training.
+    """Data with fingerprints, those of an adapted encoder too, versions, its weights, the course of training.
 
     Equal bytes are promised for equal data, settings, versions and hardware facts named here.
     """
-    device = choose_device()
     parts = {**corpora.by_role, "test": corpora.test}
+    adapted = adaptation_facts(encoder_folder)
     return Provenance(
         data={
             name: {"source": corpus.source, "rows": len(corpus), "sha256": corpus_fingerprint(corpus)}
             for name, corpus in parts.items()
             if corpus is not None
-        },
-        versions={
-            "manylabel": __version__,
-            "python": platform.python_version(),
-            **{library: version(library) for library in LIBRARIES},
-        },
-        hardware={
-            "device": device.type,
-            "training precision": str(resolve_precision(settings.training.precision, device))[6:],
-            "threads": str(torch.get_num_threads()),
-        },
+        }
+        | ({} if adapted is None else {"texts of the encoder": adapted}),
+        versions=describe_versions(),
+        hardware=describe_hardware(settings),
         encoder_sha256=encoder_fingerprint(encoder_folder),
         training={
             "ending": outcome.ending,
@@ -55,6 +49,22 @@ def describe_run(
             "best validation macro average precision": outcome.best_score,
         },
     )
+
+
+def describe_versions() -> dict[str, str]:
+    """This program, Python and the libraries that decide the bytes of a model."""
+    libraries = {library: version(library) for library in LIBRARIES}
+    return {"manylabel": __version__, "python": platform.python_version(), **libraries}
+
+
+def describe_hardware(settings: RunSettings) -> dict[str, str]:
+    """What the last digits of weights depend on."""
+    device = choose_device()
+    return {
+        "device": device.type,
+        "training precision": str(resolve_precision(settings.training.precision, device))[6:],
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def corpus_fingerprint(corpus: Corpus) -> str:

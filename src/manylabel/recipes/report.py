@@ -6,23 +6,26 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from manylabel.bundle.contents import Bundle
+from manylabel.bundle.ensemble import NetworkModel
 from manylabel.bundle.files import published_file
 from manylabel.config.schema import DataSettings, EvaluationSettings
 from manylabel.data.duplicates import contradictory_rows
-from manylabel.errors import Finding, UsageError
+from manylabel.errors import Finding, UsageError, counted
 from manylabel.inference.load import LoadedModel
 from manylabel.modeling.precision import choose_device
 from manylabel.recipes.breakdown import Breakdown, evaluate_in_parts
 from manylabel.recipes.compare import ModelComparison
 from manylabel.recipes.corpora import Source, all_texts
 from manylabel.recipes.evaluate import Judged
+from manylabel.recipes.known_errors import errors_of_rows, read_errors
+from manylabel.recipes.places import require_place
 from manylabel.recipes.provenance import corpus_fingerprint
 from manylabel.recipes.scoring import Scored
 from manylabel.report.inputs import ReportInputs
@@ -35,7 +38,8 @@ from manylabel.training.observers import Observer
 class Page:
     """Where a report goes and what only its caller knows; `texts` of users are in it only when asked for.
 
-    `facts` are shown first under provenance, for example the hash of the model's manifest.
+    `facts` are shown first under provenance, for example the hash of the model's manifest. `label_errors` is a file of
+    `manylabel label-errors` about the rows.
     """
 
     out: Path
@@ -45,6 +49,7 @@ class Page:
     command: str = ""
     date: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    label_errors: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,14 @@ def report_model(
     """
     check_page(page.out, overwrite=page.overwrite)
     start = time.monotonic()
+    cells = None if page.label_errors is None else read_errors(page.label_errors)
     judged = evaluate_in_parts(model, source, wanted, options=options, settings=settings, observer=observer)
+    if cells is not None and page.label_errors is not None:
+        known = errors_of_rows(cells, judged.scored.corpus, page.label_errors.name)
+        if known.left_out:
+            observer.stage(f"  label errors: {known.left_out}")
+        figures = replace(judged.evaluation, label_errors=known.cells, label_errors_left_out=known.left_out)
+        judged = replace(judged, evaluation=figures)
     observer.stage("Writing the report")
     return write_report(judged, model.bundle, page, settings=settings, seconds=time.monotonic() - start)
 
@@ -137,16 +149,10 @@ def write_comparison(
 
 def check_page(out: Path, *, overwrite: bool) -> None:
     """Refuse a file that may not be written, before anything is computed; raises UsageError."""
-    choose = "choose another file"
-    if out.is_dir():
-        raise UsageError(Finding("U290", str(out), "it is a folder", "a file in an existing folder", choose))
-    if not out.resolve().parent.is_dir():
-        found = "its folder does not exist"
-        raise UsageError(Finding("U290", str(out), found, "a file in an existing folder", choose))
+    require_place(out, "file")
     if out.exists() and not overwrite:
-        raise UsageError(
-            Finding("U291", str(out), "it exists already", "a new name", f"{choose}, or add --overwrite")
-        )
+        step = "choose another file, or add --overwrite"
+        raise UsageError(Finding("U291", str(out), "it exists already", "a new name", step))
 
 
 def write_page(html: str, out: Path, *, overwrite: bool) -> int:
@@ -197,14 +203,26 @@ def _facts(bundle: Bundle, facts: Mapping[str, Any]) -> dict[str, Any]:
             **facts,
             "seed": bundle.settings.training.seed,
             "seed of the split": bundle.settings.split.seed,
-            "head": bundle.settings.model.head,
-            "tokens a text may have": bundle.tokenizer.max_length,
+            **_model_facts(bundle),
             "encoder sha256": found.encoder_sha256,
         },
         "Training": dict(sorted(found.training.items())),
         "Training data": {name: dict(sorted(part.items())) for name, part in sorted(found.data.items())},
         "Training hardware": dict(sorted(found.hardware.items())),
         "Versions at training": dict(sorted(found.versions.items())),
+    }
+
+
+def _model_facts(bundle: Bundle) -> dict[str, Any]:
+    """What the model is made of."""
+    if isinstance(bundle.model, NetworkModel):
+        return {"head": bundle.model.head, "tokens a text may have": bundle.max_length}
+    ensemble = bundle.model
+    limit = {} if ensemble.max_length is None else {"tokens every network reads": ensemble.max_length}
+    return {
+        "ensemble": f"{counted(len(ensemble.models), 'model')}, {ensemble.blend.kind}",
+        **{f"component {each.name}": ", ".join(each.models) for each in ensemble.components},
+        **limit,
     }
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import numpy as np
 
 from manylabel.config.schema import EvaluationSettings
 from manylabel.errors import counted
+from manylabel.evaluation.intervals import Interval, nested
 from manylabel.evaluation.slices import AverageFigures, average_figures
+from manylabel.evaluation.weighted import Judged, Path
+from manylabel.evaluation.weighted_averages import changes_from
 from manylabel.inference.predictor import Predictor
 from manylabel.recipes.corpora import all_texts
+from manylabel.recipes.scoring import units_of
 from manylabel.text.disguises import ATTACKS, disguise
 from manylabel.training.observers import Observer
 from manylabel.values import Corpus, IntArray
@@ -25,7 +31,8 @@ CLEAN = "clean"
 class AttackFigures:
     """Figures under one attack: as the model is (`plain`) and with folding; None where it folds already.
 
-    `changed` of `rows` rows have a text that the attack changes.
+    `changed` of `rows` rows have a text that the attack changes. `change` and `folded_change` are the differences to
+    the clean texts as the model reads them, by ("macro", METRIC) and ("micro", "f1"), on the same rows and resamples.
     """
 
     attack: str
@@ -33,22 +40,44 @@ class AttackFigures:
     changed: int
     plain: AverageFigures
     folded: AverageFigures | None
+    change: Mapping[Path, Interval] = field(default_factory=dict)
+    folded_change: Mapping[Path, Interval] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
-        """Plain values, undefined figures as null."""
+        """Plain values, undefined figures as null; `change` is left out of the clean texts."""
+        folded = None if self.folded is None else {**self.folded.to_json(), **_changes(self.folded_change)}
         return {
             "attack": self.attack,
             "rows": self.rows,
             "changed_rows": self.changed,
             **self.plain.to_json(),
-            "folded": None if self.folded is None else self.folded.to_json(),
+            **_changes(self.change),
+            "folded": folded,
         }
 
 
+def _changes(found: Mapping[Path, Interval]) -> dict[str, Any]:
+    """Each difference with its limits, or why it has none."""
+    if not found:
+        return {}
+    return {
+        "change": nested(
+            {
+                path: {
+                    "difference": each.value,
+                    "low": each.low,
+                    "high": each.high,
+                    **({} if each.reason is None else {"reason": each.reason}),
+                }
+                for path, each in found.items()
+            }
+        )
+    }
+
+
 def folding_predictor(predictor: Predictor) -> Predictor | None:
-    """The same model behind a tokenizer that undoes disguises; None where its own does so already."""
-    tokenizer = predictor.tokenizer
-    return None if tokenizer.folds else predictor.with_tokenizer(tokenizer.with_folding())
+    """The same model reading texts without their disguises; None where it does so already."""
+    return None if predictor.folds else predictor.with_folding()
 
 
 def robustness(
@@ -62,17 +91,32 @@ def robustness(
 ) -> list[AttackFigures]:
     """Figures of a seeded sample of rows as they are (first entry, `clean`) and under each attack.
 
-    The sample and the attacks depend on `settings.seed` alone, so two models are attacked with the same texts.
+    The sample and the attacks depend on `settings.seed` alone, so two models are attacked with the same texts. What
+    an attack costs is the paired difference to the clean texts, with an interval by the units of the other figures.
     """
     sample = corpus.select(sampled_rows(len(corpus), max_rows=max_rows, seed=settings.seed))
-    found = []
+    found, judged = [], []
     for attack in (CLEAN, *ATTACKS):
         observer.stage(f"Robustness: {counted(len(sample), 'row')}, {attack.replace('_', ' ')}")
         attacked = sample if attack == CLEAN else _attacked(sample, attack, settings.seed)
-        plain = _figures(predictor_plain, attacked)
-        folded = None if predictor_folded is None else _figures(predictor_folded, attacked)
-        found.append(AttackFigures(attack, len(sample), _num_changed(sample, attacked), plain, folded))
-    return found
+        both = [_judged(each, attacked) for each in (predictor_plain, predictor_folded) if each is not None]
+        plain, *folded = (_figures(each) for each in both)
+        changed = _num_changed(sample, attacked)
+        found.append(AttackFigures(attack, len(sample), changed, plain, folded[0] if folded else None))
+        judged += both
+    if not len(sample):
+        return found
+    observer.stage("Robustness: differences to the clean texts")
+    clean, *others = judged
+    changes = iter(changes_from(clean, others, groups_N=units_of(sample.groups), settings=settings))
+    return [
+        replace(
+            each,
+            change={} if each.attack == CLEAN else next(changes),
+            folded_change={} if each.folded is None else next(changes),
+        )
+        for each in found
+    ]
 
 
 def sampled_rows(num_rows: int, *, max_rows: int, seed: int) -> IntArray:
@@ -95,6 +139,10 @@ def _num_changed(before: Corpus, after: Corpus) -> int:
     return sum(old != new for old, new in rows)
 
 
-def _figures(predictor: Predictor, corpus: Corpus) -> AverageFigures:
+def _judged(predictor: Predictor, corpus: Corpus) -> Judged:
     predictions = predictor.predict(corpus.texts, corpus.pairs)
-    return average_figures(corpus.targets_NL, predictions.probabilities_BL, predictions.decisions_BL)
+    return Judged(predictor.labels, corpus.targets_NL, predictions.probabilities_BL, predictions.decisions_BL)
+
+
+def _figures(judged: Judged) -> AverageFigures:
+    return average_figures(judged.targets_NL, judged.probabilities_NL, judged.decisions_NL)

@@ -1,12 +1,12 @@
 """One training run on disk: its folder beside the model, its checkpoints, and going on from them.
 
-Called by recipes/train.py. Only the first of several processes writes; all of them read.
+Called by recipes/train.py and recipes/adapt.py. Only the first of several processes writes; all of them read.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from manylabel.training.run_folder import RunFolder
 from manylabel.values import Corpus, Encodings
 
 GO_ON = "the same command goes on from it (--fresh begins anew)"
-IDENTITY_SECTIONS = ("text", "model", "training", "loss", "lora")
+IDENTITY_SECTIONS = ("text", "model", "training", "loss", "augmentation", "lora")
 """Settings that decide what a step does; a run goes on only with the same ones."""
 
 
@@ -75,6 +75,10 @@ class Run:
         def make() -> Encodings:
             return tokenizer.encode(corpus.texts, corpus.pairs)
 
+        return self.cached(key, make)
+
+    def cached(self, key: str, make: Callable[[], Encodings]) -> Encodings:
+        """What `make` gives, or gave under this key to an earlier start or to the first process."""
         if self._processes.is_main:
             result = cached_encodings(self.place, key, make, may_write=True)
             self._processes.barrier()

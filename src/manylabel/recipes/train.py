@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from manylabel.bundle.contents import Bundle, FittedBaseline
+from manylabel.bundle.ensemble import NetworkModel
 from manylabel.bundle.files import check_target, require_writable
 from manylabel.bundle.probes import Probes
 from manylabel.bundle.save import save_bundle
@@ -22,17 +22,21 @@ from manylabel.data.sketches import text_sketches
 from manylabel.decisions.calibration_fit import CalibrationFit
 from manylabel.decisions.goals import Goal
 from manylabel.errors import ConfigError, Finding, TrainingError, UsageError, counted
-from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.inference.predictor import Predictor
-from manylabel.modeling.classifier import Classifier
-from manylabel.modeling.lora import add_lora, merge_lora
-from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.weights.hugging_face import read_config
 from manylabel.modeling.weights.locate import locate_encoder
+from manylabel.recipes.augment import check_augmentation
 from manylabel.recipes.corpora import Corpora, Others, Source, all_texts, gather_corpora
 from manylabel.recipes.cross_fit import cross_fitted, out_of_fold_baseline
 from manylabel.recipes.evaluate import Judged, judge_rows
-from manylabel.recipes.folds import OutOfFold, folds_place, forget_folds, out_of_fold
+from manylabel.recipes.fit import Learned, Parts, assemble, fit
+from manylabel.recipes.folds import (
+    OutOfFold,
+    folds_place,
+    forget_folds,
+    out_of_fold,
+    translations_identity,
+)
 from manylabel.recipes.judge import (
     calibrated,
     chosen_thresholds,
@@ -40,26 +44,22 @@ from manylabel.recipes.judge import (
     fit_baseline_beside,
     fit_linear,
     take_up,
-    validation_score,
 )
-from manylabel.recipes.prepare import (
-    choose_rates,
-    has_trained_pooler,
-    new_classifier,
-    predictor_of,
-    tokenizer_for,
-)
+from manylabel.recipes.prepare import predictor_of
 from manylabel.recipes.provenance import describe_run
 from manylabel.recipes.report import Page, report_inputs
-from manylabel.recipes.run import Run, identity_of, opened_run, stopped
+from manylabel.recipes.run import identity_of, opened_run, stopped
 from manylabel.recipes.scoring import parts_of_seen, rows_by_role, score_rows
+from manylabel.recipes.teacher import (
+    Lesson,
+    Teaching,
+    prepare_lesson,
+    remembering_lesson,
+    seen_by_either,
+)
 from manylabel.report.render import render_report
-from manylabel.text.tokenizer import TextTokenizer
-from manylabel.training.head_start import start_head
-from manylabel.training.loop import Outcome, Trainer, TrainingData
-from manylabel.training.objectives import build_objective
+from manylabel.training.loop import Outcome
 from manylabel.training.observers import Observer
-from manylabel.training.preflight import GIB, free_memory
 from manylabel.training.processes import Processes
 
 OUT_OF_FOLD = (
@@ -75,6 +75,7 @@ class Job:
     `validation`, `calibration` and `test` are split off `source` where they are None. `overwrite` replaces a model
     in `out`, `fresh` discards an unfinished run of it instead of going on. With `folds` calibration, thresholds
     and, without test rows, the figures come from that many further models; each scores the rows it did not see.
+    With `teaching` the model also learns from another one (recipes/teacher.py).
     """
 
     source: Source
@@ -85,6 +86,7 @@ class Job:
     overwrite: bool = False
     fresh: bool = False
     folds: int = 0
+    teaching: Teaching | None = None
 
     @property
     def others(self) -> Others:
@@ -120,25 +122,40 @@ def train_model(
     if job.folds and processes.size > 1:
         found = f"{job.folds} folds on {counted(processes.size, 'process', 'processes')}"
         raise UsageError(Finding("U251", "train", found, "folds on one process", "leave out --processes"))
+    _check_teaching(job, processes)
     check_target(job.out, job.overwrite)
     require_writable(job.out)
     _check_decisions(settings)
     with opened_run(job.out, processes) as run:
         encoder_folder = locate_encoder(settings.model.encoder)
         corpora = gather_corpora(job.source, job.others, settings=settings, observer=observer)
-        run.begin(identity_of(corpora, encoder_folder, settings, processes), fresh=job.fresh)
+        check_augmentation(settings, corpora.train)
+        lesson = None
+        if job.teaching is not None:
+            lesson = prepare_lesson(
+                job.teaching, corpora, settings, observer=observer, should_stop=should_stop
+            )
+        identity = identity_of(corpora, encoder_folder, settings, processes)
+        identity |= translations_identity(corpora.train)
+        run.begin(identity | ({"lesson": lesson.fingerprint[:16]} if lesson else {}), fresh=job.fresh)
         folded = _scored_out_of_fold(job, corpora, settings, observer=observer, should_stop=should_stop)
-        parts = _assemble(
-            run, corpora, encoder_folder, settings=settings, observer=observer, processes=processes
+        parts = assemble(
+            run,
+            corpora,
+            encoder_folder,
+            settings=settings,
+            observer=observer,
+            processes=processes,
+            learned=None if lesson is None else Learned(lesson.rows, lesson.targets_NL),
         )
         if should_stop():
             raise KeyboardInterrupt
-        outcome = _fit(parts, run, processes, should_stop=should_stop)
+        outcome = fit(parts, run, processes, should_stop=should_stop)
         if outcome.ending == "interrupted" or should_stop():
             raise stopped(outcome, job.out)
         evaluation = None
         if processes.is_main:
-            evaluation = _judge_and_save(parts, outcome, job, folded)
+            evaluation = _judge_and_save(parts, outcome, job, folded, lesson)
             run.finish()
             if job.folds:
                 forget_folds(folds_place(job.out))
@@ -147,104 +164,10 @@ def train_model(
     return TrainReport(job.out, outcome, evaluation)
 
 
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """All that a run works with."""
-
-    corpora: Corpora
-    encoder_folder: Path
-    classifier: Classifier
-    tokenizer: TextTokenizer
-    data: TrainingData
-    settings: RunSettings
-    observer: Observer
-
-
-def _assemble(
-    run: Run,
-    corpora: Corpora,
-    encoder_folder: Path,
-    *,
-    settings: RunSettings,
-    observer: Observer,
-    processes: Processes,
-) -> _Parts:
-    """Network, tokenizer and tokens, the head begun from the data."""
-    classifier = new_classifier(encoder_folder, len(corpora.train.labels), settings, processes.device)
-    tokenizer = tokenizer_for(encoder_folder, classifier, settings)
-    observer.stage("Tokenising")
-    encodings = run.encodings(tokenizer, corpora.train)
-    cut = f"{encodings.truncated_N.mean():.1%} of the texts are longer than {tokenizer.max_length} tokens and were cut"
-    observer.stage(f"  {encodings.lengths_N.sum():,} tokens; {cut}")
-    data = TrainingData(encodings, corpora.train.targets_NL, corpora.train.ids)
-    seed = settings.training.seed
-    start_head(classifier, data, seed=seed, keep_pooler=has_trained_pooler(encoder_folder))
-    if settings.lora.rank:
-        generator = torch.Generator().manual_seed(seed)
-        add_lora(classifier, settings.lora.rank, alpha=settings.lora.alpha, generator=generator)
-    return _Parts(corpora, encoder_folder, classifier, tokenizer, data, settings, observer)
-
-
-def _fit(parts: _Parts, run: Run, processes: Processes, *, should_stop: Callable[[], bool]) -> Outcome:
-    """Run the loop, validating in the precision of training; afterwards the classifier holds the best weights."""
-    settings, classifier, observer = parts.settings, parts.classifier, parts.observer
-    rates = choose_rates(settings.training, classifier.encoder.hidden_size)
-    dtype = resolve_precision(settings.training.precision, processes.device)
-    trained = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
-    observer.stage(f"Training {trained / 1e6:.1f}M parameters on {_places(processes)} in {str(dtype)[6:]}, "
-                   f"rates {rates.encoder:g} and {rates.head:g} (head)")  # fmt: skip
-    trainer = Trainer(
-        classifier,
-        parts.data,
-        objective=build_objective(settings.loss, parts.data.targets_NL),
-        settings=settings.training,
-        rates=rates,
-        observer=observer,
-        should_stop=should_stop,
-        processes=processes,
-    )
-    run.resume(trainer, settings.checkpoints, observer)
-    _preflight(trainer, run, settings, observer)
-    validation = parts.corpora.validation
-    validate = validation_score(
-        TorchBackend(classifier, dtype=dtype),
-        parts.tokenizer.encode(validation.texts, validation.pairs),
-        validation,
-        token_budget=settings.inference.token_budget,
-        processes=processes,
-        should_stop=should_stop,
-    )
-    with run.keeper(settings.checkpoints, observer) as keeper:
-        outcome = trainer.fit(validate, keeper)
-    merge_lora(classifier)
-    speed = outcome.tokens / max(outcome.seconds, 1e-9)
-    observer.stage(
-        f"  {outcome.ending} after {outcome.steps:,} steps and {outcome.seconds:,.0f} s, {speed:,.0f} tokens/s; "
-        f"best at step {outcome.best_step:,}"
-    )
-    return outcome
-
-
-def _places(processes: Processes) -> str:
-    device = processes.device.type
-    return device if processes.size == 1 else f"{counted(processes.size, 'process', 'processes')} ({device})"
-
-
-def _preflight(trainer: Trainer, run: Run, settings: RunSettings, observer: Observer) -> None:
-    """Say what the run will take; refuse a disk that cannot hold its checkpoints, warn of too little memory."""
-    estimate = trainer.rehearse()
-    disk_bytes = estimate.checkpoint_bytes * (settings.checkpoints.keep + 1)
-    run.require_space(disk_bytes)
-    observer.stage(f"  estimate: {estimate.sentence()}, {disk_bytes / GIB:.1f} GiB of disk for checkpoints")
-    free = free_memory()
-    if free is not None and trainer.device.type == "cpu" and estimate.memory_bytes > free:
-        observer.stage(f"  warning: {free / GIB:.1f} GiB of memory are free; a lower --set training.token_budget or "
-                       "--set training.gradient_checkpointing=true needs less")  # fmt: skip
-
-
 def _check_decisions(settings: RunSettings) -> None:
     """Refuse now, not after hours of training, what cannot be decided then; raises ConfigError."""
     Goal.parse(settings.decisions.goal)
+    check_augmentation(settings)
     if settings.model.head == "cls" and settings.decisions.calibration in ("beta", "isotonic"):
         raise ConfigError(
             Finding("C245", "setting decisions.calibration", f"{settings.decisions.calibration} with model.head=cls",
@@ -276,14 +199,26 @@ def _scored_out_of_fold(
     )
 
 
+def _check_teaching(job: Job, processes: Processes) -> None:
+    """What does not go together with a teacher; raises UsageError."""
+    if job.teaching is None:
+        return
+    for found, is_there in (("--folds", job.folds > 0), ("--processes", processes.size > 1)):
+        if is_there:
+            finding = Finding(
+                "U354", "train", f"--teacher together with {found}", "one of the two", f"leave out {found}"
+            )
+            raise UsageError(finding)
+
+
 def _judge_and_save(
-    parts: _Parts, outcome: Outcome, job: Job, folded: OutOfFold | None
+    parts: Parts, outcome: Outcome, job: Job, folded: OutOfFold | None, lesson: Lesson | None
 ) -> Mapping[str, Any] | None:
     """Calibration, thresholds, baseline, test figures, and the bundle with all of it; the test figures."""
     settings, corpora, observer = parts.settings, parts.corpora, parts.observer
     decided = _decided(parts, folded)
     predictor, baseline = decided.predictor, decided.baseline
-    judged = _judged(parts, decided, job, folded)
+    judged = _judged(parts, decided, job, folded, lesson)
     is_cls = settings.model.head == "cls"
     calibration = take_up(predictor.calibration, parts.classifier) if is_cls else predictor.calibration
     exact = predictor_of(parts.classifier, parts.tokenizer, corpora, settings, precision="fp32")
@@ -292,9 +227,7 @@ def _judge_and_save(
     seen = corpora.seen_texts()
     figures = None if judged is None else judged.evaluation.to_json()
     bundle = Bundle(
-        classifier=parts.classifier,
-        encoder_config=read_config(parts.encoder_folder),
-        tokenizer=parts.tokenizer,
+        model=NetworkModel("model", parts.classifier, read_config(parts.encoder_folder), parts.tokenizer),
         thresholds=predictor.thresholds,
         layout=corpora.layout,
         settings=settings,
@@ -307,6 +240,8 @@ def _judge_and_save(
         evaluation=figures,
         probes=Probes.record(exact.probabilities, predictor.labels, takes_pairs=takes_pairs),
     )
+    if lesson is not None:
+        bundle = remembering_lesson(bundle, lesson)
     if judged is not None:
         # Nothing of this machine's clock and paths is in it, so that equal runs give equal bytes.
         inputs = report_inputs(judged, bundle, Page(job.out), settings=settings.evaluation)
@@ -328,7 +263,9 @@ class _Decided:
     of_baseline_NL: npt.NDArray[np.float64] | None = None
 
 
-def _judged(parts: _Parts, decided: _Decided, job: Job, folded: OutOfFold | None) -> Judged | None:
+def _judged(
+    parts: Parts, decided: _Decided, job: Job, folded: OutOfFold | None, lesson: Lesson | None
+) -> Judged | None:
     """Scores and figures of the test rows, or of all rows out of fold; None where there are neither."""
     settings, corpora, observer = parts.settings, parts.corpora, parts.observer
     if corpora.test is not None:
@@ -336,9 +273,10 @@ def _judged(parts: _Parts, decided: _Decided, job: Job, folded: OutOfFold | None
         scored = score_rows(decided.predictor, decided.baseline, corpora.test)
         seen_texts = text_fingerprints(corpora.seen_texts())
         roles = rows_by_role(seen_texts, parts_of_seen(corpora), all_texts(corpora.test))
-        return judge_rows(
-            scored, seen=corpora.leaks, roles=roles, settings=settings.evaluation, observer=observer
-        )
+        seen = corpora.leaks
+        if seen is not None and lesson is not None:
+            seen = seen_by_either(seen, lesson, all_texts(corpora.test), settings)
+        return judge_rows(scored, seen=seen, roles=roles, settings=settings.evaluation, observer=observer)
     if folded is None or corpora.whole is None or decided.of_baseline_NL is None:
         return None
     scored = cross_fitted(
@@ -349,7 +287,7 @@ def _judged(parts: _Parts, decided: _Decided, job: Job, folded: OutOfFold | None
     return replace(judged, evaluation=replace(judged.evaluation, out_of_fold=job.folds, chosen_on=told))
 
 
-def _decided(parts: _Parts, folded: OutOfFold | None) -> _Decided:
+def _decided(parts: Parts, folded: OutOfFold | None) -> _Decided:
     """Choose calibration and thresholds, on the calibration rows or out of fold."""
     settings, corpora, observer = parts.settings, parts.corpora, parts.observer
     is_cls = settings.model.head == "cls"

@@ -53,6 +53,16 @@ class NewZones:
         return content
 
 
+def zones_differ(old: Zones | None, new: NewZones) -> bool:
+    """Whether the new version has other zones than the model."""
+    if new.change in (None, "kept"):
+        return False
+    if old is None or new.zones is None:
+        return old is not new.zones
+    ends = ((old.low_L, new.zones.low_L), (old.high_L, new.zones.high_L))
+    return old.notes != new.zones.notes or not all(np.array_equal(one, other) for one, other in ends)
+
+
 def check_can_be_guaranteed(goal: ZoneGoal | None) -> None:
     """Raise UsageError for a workload: no theorem is about it."""
     if goal is not None and goal.workload is not None:

@@ -122,3 +122,19 @@ def test_the_card_says_why_there_are_no_figures(bundle):
     refitted = model_card(replace(bundle, evaluation=None, provenance=facts))
     assert "The thresholds were chosen anew after the test; `manylabel evaluate` gives figures." in refitted
     assert "No test rows were given." not in refitted
+
+
+def test_the_card_says_once_why_a_label_is_unjudged(bundle):
+    reason = "2 positive rows, at least 5 needed"
+    thresholds = replace(
+        bundle.thresholds,
+        judged_L=np.array([True, True, False]),
+        reasons=(None, None, reason),
+        goals=("f1", "f1", None),
+        notes=(None, "chosen by hand", f"not guaranteed: {reason}"),
+    )
+    zones = replace(ZONES, reasons=(None, None, reason), notes=(None, None, f"not guaranteed: {reason}"))
+    card = model_card(replace(bundle, thresholds=thresholds, zones=zones))
+    assert card.count(reason) == 2  # In the table of thresholds and in that of zones.
+    assert card.count(f"unjudged: {reason}; not guaranteed |") == 2
+    assert "goal f1; chosen by hand |" in card

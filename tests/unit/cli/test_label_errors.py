@@ -60,7 +60,7 @@ def test_json_and_texts(run, tiny_mails):
     content = json.loads(out)
     assert content["folds"] == 2
     assert content["label_errors"]
-    code, out, _ = run(tiny_mails, "--folds", "2", "--include-texts", "--quiet")
+    code, out, _ = run(tiny_mails, "--folds", "2", "--include-texts", "--quiet", "--overwrite")
     first = content["label_errors"][0]
     with tiny_mails.open(newline="") as file:
         text = next(row["text"] for row in csv.DictReader(file) if row["id"] == first["id"])

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from manylabel.cli.show import evaluation_tables, print_json, result_console, table
+from manylabel.cli.show import print_json, result_console, table
+from manylabel.cli.show_evaluation import evaluation_tables
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.evaluation.evaluate import evaluate
 
@@ -178,12 +179,21 @@ def test_what_else_was_found_is_shown_in_80_columns(narrow):
             {"subgroup": "muslim", "rows": 20, "labels": {
                 "joy": {"subgroup_auc": 0.91, "bpsn_auc": 0.82, "bnsp_auc": None, "reason": "no negative rows"}}},
         ],
-        "bias_overall": {"labels": {"joy": {"generalised_mean": 0.8, "final": 0.85}}},
+        "bias_overall": {"labels": {"joy": {"generalised_mean": 0.8, "final": 0.85,
+                                            "intervals": {"generalised_mean": [0.7, 0.9], "final": None}}}},
         "robustness": [
             {"attack": "clean", "macro": macro, "micro": {"f1": 0.51}, "folded": None},
             {"attack": "homoglyphs", "macro": {**macro, "f1": 0.2}, "micro": {"f1": 0.31},
+             "change": {"macro": {"average_precision": {"difference": 0.0, "low": None, "high": None}},
+                        "micro": {"f1": {"difference": -0.2, "low": -0.25, "high": -0.15}}},
              "folded": {"macro": {**macro, "f1": 0.39}, "micro": {"f1": 0.5}}},
         ],
+        "zones": {
+            "rows": {"count": 9, "of": 40, "share": 0.225, "interval": [0.1, 0.4]},
+            "cells": {"sent": {"share": 0.1, "interval": [0.05, 0.2]}, "accuracy": {"share": 0.9, "interval": None}},
+            "labels": {"joy": {"sent": {"share": 0.225, "interval": [0.1, 0.4]},
+                               "accuracy": {"share": 0.95, "interval": [0.8, 0.99]}}},
+        },
         "roles": {"train": 3, "calibration": 0},
         "chosen_on": "these rows chose the epoch",
         "seen_in_training": {"exact": 5, "normalised": 0, "near": 2},
@@ -195,7 +205,7 @@ def test_what_else_was_found_is_shown_in_80_columns(narrow):
         "  ECE 0.0412 -> 0.011 [0.009, 0.013]",
         "  Brier score - -> 0.0800",
         "  labels by method: platt 2, none 1",
-        "40 rows, 7 of them seen in training (exact 5, near 2)",
+        "40 rows, 7 of them made the model (exact 5, near 2)",
         "rows that had a role in making the model: train 3",
         "warning: these rows chose the epoch",
         "undefined, no negative rows: muslim, joy",
@@ -203,11 +213,73 @@ def test_what_else_was_found_is_shown_in_80_columns(narrow):
     ):
         assert line in lines
     cells = [line.split() for line in lines]
-    assert ["length", "17-64", "1,234", "0.5000", "0.400", "[0.300,", "0.500]", "0.6000"] in cells
+    assert ["length", "17-64", "1,234", "-", "0.5000", "0.400", "[0.300,", "0.500]", "0.6000"] in cells
     assert ["muslim,", "joy", "20", "0.9100", "0.8200", "-"] in cells
-    assert ["joy", "0.8000", "0.8500"] in cells
+    assert ["joy", "0.800", "[0.700,", "0.900]", "0.8500"] in cells
+    assert ["homoglyphs", "+0.000", "-0.200", "[-0.250,", "-0.150]"] in cells
+    assert ["joy", "0.225", "[0.100,", "0.400]", "0.950", "[0.800,", "0.990]"] in cells
+    assert "9 of 40 rows have a label for a human: 22.5 % [10.0 % to 40.0 %]" in lines
     assert ["clean", "0.9000", "0.5000", "0.4000", "0.5100", "-", "-"] in cells
     assert ["homoglyphs", "0.9000", "0.5000", "0.2000", "0.3100", "0.5000", "0.3900"] in cells
+
+
+def test_slices_say_over_how_many_labels_their_macro_averages_are(narrow):
+    macro, judged = {"average_precision": 0.5, "f1": 0.4}, {"average_precision": 26, "f1": 27}
+    part = {"column": "length", "value": "1-16", "rows": 90, "macro": macro, "micro": {"f1": 0.6}}
+    parts = [{**part, "labels": 28, "labels_judged": counts} for counts in (judged, {**judged, "f1": 26})]
+    lines = narrow({**with_intervals().to_json(), "slices": parts})
+    cells = [line.split()[2:4] for line in lines if line.startswith("length")]
+    assert cells == [["90", "26+27/28"], ["90", "26/28"]]
+
+
+def test_of_many_bias_figures_the_lowest_are_shown(narrow):
+    """30 subgroups of which every third has too few rows; the others' lowest AUC rises with their number."""
+    found = [
+        {"subgroup": f"s{number}", "rows": 50, "labels": {"joy": {
+            "subgroup_auc": 0.9, "bpsn_auc": 0.5 + number / 100, "bnsp_auc": 0.95, "reason": None,
+            "intervals": {"subgroup_auc": [0.8, 0.95], "bpsn_auc": [0.4, 0.6], "bnsp_auc": None}}}}
+        if number % 3 else
+        {"subgroup": f"s{number}", "rows": 5, "labels": {"joy": {
+            "subgroup_auc": None, "bpsn_auc": None, "bnsp_auc": None, "reason": f"{number} rows"}}}
+        for number in reversed(range(30))
+    ]  # fmt: skip
+    found += [{**found[-1], "subgroup": "more"}] * 5
+    overall = {
+        "labels": {"joy": {"generalised_mean": 0.8, "final": 0.85}, "grief": {"generalised_mean": None}}
+    }
+    lines = narrow({**with_intervals().to_json(), "bias": found, "bias_overall": overall})
+    assert "no mean over subgroups for 1 label: an AUC is defined for none of them" in lines
+    assert max(map(len, lines)) <= 80
+    shown = [line.split() for line in lines if line.startswith("s") and ", joy" in line]
+    assert [row[0] for row in shown] == [f"s{number}," for number in (1, 2, 4, 5, 7, 8, 10, 11, 13, 14)]
+    assert shown[0] == ["s1,", "joy", "50", "0.900", "0.510", "0.950", "[0.400,", "0.600]"]
+    assert "10 more with a higher lowest AUC: see --json" in lines
+    assert any(line.startswith("undefined in part or whole: 15 of 35 pairs") for line in lines)
+
+
+def test_rows_without_a_label_and_missing_intervals_are_said_once(narrow):
+    figures = with_intervals().to_json()
+    figures["intervals"]["reasons"] = {
+        "grief.roc_auc": "fewer than 5 positive rows",
+        "grief.f1": "fewer than 5 positive rows",
+        "macro/f1": "the same in every resample",
+        "accuracy": "the same in every resample",
+    }
+    lines = narrow({**figures, "complete_rows": 40, "rows_without_label": 3})
+    assert "3 of 40 fully annotated rows carry no label:" in lines
+    assert "  they count 1 in LRAP, 0 in ranking loss and coverage error," in lines
+    (footnote,) = (line for line in lines if line.startswith("no interval"))
+    assert footnote == (
+        "no interval for some figures: fewer than 5 positive rows (grief); "
+        "the same in every resample (the macro average, all rows)"
+    )
+    assert not any("carry no label" in line for line in narrow({**figures, "rows_without_label": 0}))
+
+
+def test_the_conclusion_is_repeated_without_the_rows_that_made_the_model(narrow):
+    unseen = {**with_intervals().to_json(), "against_baseline": {"conclusion": "No difference is shown."}}
+    lines = narrow({**with_intervals().to_json(), "rows_seen_in_training": 7, "without_seen_rows": unseen})
+    assert "Without the rows that made the model: No difference is shown." in lines
 
 
 def test_figures_of_a_model_from_before_the_new_metrics_are_shown(narrow):

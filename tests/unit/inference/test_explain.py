@@ -93,7 +93,7 @@ def with_random_weights(bundle, seed):
     generator = torch.Generator().manual_seed(seed)
     classifier.encoder.initialise(generator)
     classifier.head.initialise(generator)
-    return replace(bundle, classifier=classifier)
+    return replace(bundle, model=replace(bundle.model, classifier=classifier))
 
 
 def test_random_weights_give_another_explanation(planted, unseen_texts):

@@ -6,8 +6,9 @@ import pytest
 from manylabel.decisions.abstain import Zones
 from manylabel.decisions.thresholds import Thresholds
 from manylabel.errors import UsageError
-from manylabel.inference import predictor as module
+from manylabel.inference import scorer as module
 from manylabel.inference.predictor import Predictor
+from manylabel.inference.scorer import SingleScorer
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.values import Predictions
 
@@ -26,7 +27,8 @@ def make(tiny_encoder):
     thresholds = Thresholds(("long", "short"), np.array([0.5, 0.5]), np.array([True, True]), (None, None))
 
     def make(*, takes_pairs=False):
-        return Predictor(LengthEngine(), tokenizer, thresholds, token_budget=256, takes_pairs=takes_pairs)
+        scorer = SingleScorer(LengthEngine(), tokenizer, token_budget=256)
+        return Predictor(scorer, thresholds, takes_pairs=takes_pairs)
 
     return make
 
@@ -86,7 +88,8 @@ def test_zones_mark_labels_for_a_human_and_change_no_decision(make, tiny_encoder
         (None,) * 2,
     )
     tokenizer = TextTokenizer.from_folder(tiny_encoder, max_length=64)
-    predictor = Predictor(LengthEngine(), tokenizer, make().thresholds, token_budget=256, zones=zones)
+    scorer = SingleScorer(LengthEngine(), tokenizer, token_budget=256)
+    predictor = Predictor(scorer, make().thresholds, zones=zones)
     marked = predictor.predict(TEXTS)
     assert np.array_equal(marked.decisions_BL, plain.decisions_BL)
     # "short" falls with the length of a text, so the longest one has its lowest probability, the zone's open end.
@@ -94,7 +97,7 @@ def test_zones_mark_labels_for_a_human_and_change_no_decision(make, tiny_encoder
     assert [marked.needs_review(row) for row in range(3)] == [(), ("long",), ()]
     assert plain.uncertain_BL is None
     assert plain.needs_review(1) == ()
-    for changed in (predictor.with_thresholds(make().thresholds), predictor.with_tokenizer(tokenizer)):
+    for changed in (predictor.with_thresholds(make().thresholds), predictor.with_folding()):
         assert changed.zones is zones
         assert np.array_equal(changed.predict(TEXTS).uncertain_BL, marked.uncertain_BL)
     assert predictor.predict([]).uncertain_BL.shape == (0, 2)

@@ -55,7 +55,13 @@ def test_figures_of_both_models_and_the_baseline(models, tiny_mails, capsys):
         result_console().print(part)
     shown = capsys.readouterr().out
     assert "made model A, which favours it" in shown
-    assert "Without the rows that made either" in shown
+    left = content["without_seen_rows"]["rows"]
+    assert 0 < left < 120
+    assert f"Without the rows that made either model ({left} rows left):" in shown
+    without = shown[shown.index("Without the rows that made either") :]
+    assert without.count("against the TF-IDF baseline: ") == 2
+    for key in ("a_against_baseline", "b_against_baseline"):
+        assert content["without_seen_rows"][key]["conclusion"].split(":")[0][:60] in without
     unseen = content["without_seen_rows"]["figures"]["macro/roc_auc"]
     assert unseen["a"] != content["figures"]["macro/roc_auc"]["a"]
     assert content["conclusion"].split(";")[0][:40] in shown

@@ -9,7 +9,7 @@ import pytest
 from manylabel.bundle import files
 from manylabel.bundle.load import load_bundle
 from manylabel.bundle.save import save_bundle
-from manylabel.config.schema import DataSettings
+from manylabel.config.schema import DataSettings, EvaluationSettings
 from manylabel.data.sketches import text_sketches
 from manylabel.inference.load import load_model
 from manylabel.recipes.evaluate import evaluate_model
@@ -71,6 +71,22 @@ def test_near_copies_are_counted_and_left_out_as_at_training(sketched, rows):
     assert figures["roles"]["calibration"]
     assert "calibration and thresholds" in figures["chosen_on"]
     assert len(seen) < 120
+
+
+def test_what_is_concluded_beside_the_baseline_is_repeated_without_these_rows(sketched, rows):
+    settings = EvaluationSettings(resamples=60)
+    figures = evaluate_model(
+        sketched, rows, options=DataSettings(), observer=Told(), settings=settings
+    ).to_json()
+    unseen = figures["without_seen_rows"]
+    against = unseen["against_baseline"]
+    assert against["figures"]["macro/f1"]["b"] == pytest.approx(unseen["macro"]["f1"])
+    assert against["figures"]["macro/f1"]["a"] == pytest.approx(unseen["baseline"]["macro"]["f1"])
+    assert against["conclusion"]
+    assert figures["against_baseline"]["figures"]["macro/f1"]["b"] == pytest.approx(figures["macro"]["f1"])
+    quick = settings.model_copy(update={"resamples": 0})
+    plain = evaluate_model(sketched, rows, options=DataSettings(), observer=Told(), settings=quick).to_json()
+    assert "against_baseline" not in plain["without_seen_rows"]
 
 
 def test_a_model_without_sketches_finds_copies_only(sketched, rows):

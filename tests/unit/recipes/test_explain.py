@@ -115,7 +115,7 @@ def test_wrong_usage_is_said(command, arguments, said):
 
 def test_a_page_that_cannot_be_written_is_refused_first(tmp_path):
     for page in (tmp_path, tmp_path / "absent" / "page.html"):
-        with pytest.raises(UsageError, match="U265"):
+        with pytest.raises(UsageError, match="U209"):
             explain_text(tmp_path / "no-model", "x", page=page)
     with pytest.raises(BundleError):
         explain_text(tmp_path / "no-model", "x", page=tmp_path / "page.html")

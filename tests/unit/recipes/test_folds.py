@@ -9,7 +9,7 @@ from manylabel.config.load import load_settings
 from manylabel.config.schema import DataSettings
 from manylabel.data.corpus import load_corpus
 from manylabel.errors import TrainingStopped, UsageError
-from manylabel.recipes import folds as recipe
+from manylabel.recipes import fold_trainer as recipe
 from manylabel.recipes.folds import forget_folds, out_of_fold
 from manylabel.training.observers import SilentObserver
 

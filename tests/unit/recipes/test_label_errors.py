@@ -150,7 +150,7 @@ def test_an_interrupted_search_goes_on_to_the_same_table(searched, settings, tmp
         ("errors.txt", None, "D103"),
         ("absent/errors.csv", None, "U209"),
         ("mails.csv", None, "U204"),
-        ("errors.csv", "tasks.xml", "U209"),
+        ("errors.csv", "tasks.xml", "U342"),
         ("errors.csv", "absent/tasks.json", "U209"),
     ],
 )

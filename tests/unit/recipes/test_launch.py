@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from manylabel.cli.commands.train import _without_processes
+from manylabel.cli.commands.train import without_processes
 from manylabel.errors import DataError, Finding, TrainingError, UsageError
 from manylabel.recipes import launch as launching
 from manylabel.recipes.launch import LAUNCHER, UNSAID, Member, launch, settle
@@ -47,7 +47,7 @@ def test_no_launcher_inside_a_launcher(monkeypatch):
     [["--processes", "2"], ["--processes=2"], ["--processes=3", "--processes", "2"]],
 )
 def test_processes_get_the_arguments_without_the_flag(given):
-    assert _without_processes(["train", "a.csv", *given, "--out", "m"]) == ["train", "a.csv", "--out", "m"]
+    assert without_processes(["train", "a.csv", *given, "--out", "m"]) == ["train", "a.csv", "--out", "m"]
 
 
 def test_a_process_on_its_own_is_no_member(monkeypatch):

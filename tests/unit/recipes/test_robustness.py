@@ -12,7 +12,7 @@ from manylabel.text.disguises import ATTACKS, disguise
 from manylabel.training.observers import SilentObserver
 
 RECOVERED = ("homoglyphs", "zero_width", "full_width")
-SETTINGS = EvaluationSettings(seed=4)
+SETTINGS = EvaluationSettings(seed=4, resamples=200)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,35 @@ def test_folding_restores_what_it_promises_and_costs_nothing_on_clean_texts(foun
     by_attack = {each.attack: each for each in found}
     clean = by_attack["clean"]
     assert clean.folded == clean.plain
+    # What folding undoes changes nothing, and so has no interval.
+    assert clean.folded_change["macro", "f1"].value == 0.0
+    assert clean.change == {}
     for attack in RECOVERED:
         assert by_attack[attack].folded.macro == pytest.approx(clean.plain.macro)
     hurt = [
         attack for attack in RECOVERED if by_attack[attack].plain.macro["f1"] < clean.plain.macro["f1"] - 0.1
     ]
     assert "homoglyphs" in hurt
+
+
+def test_what_an_attack_costs_has_a_paired_interval(found):
+    by_attack = {each.attack: each for each in found}
+    clean, hurt = by_attack["clean"], by_attack["homoglyphs"]
+    for path in (("macro", "average_precision"), ("macro", "f1"), ("micro", "f1")):
+        kind, metric = path
+        change = hurt.change[path]
+        assert change.value == pytest.approx(
+            getattr(hurt.plain, kind)[metric] - getattr(clean.plain, kind)[metric]
+        )
+        assert change.low < change.value < change.high
+        assert change.high < 0.0
+    content = hurt.to_json()
+    assert content["change"]["micro"]["f1"] == {
+        "difference": hurt.change["micro", "f1"].value,
+        "low": hurt.change["micro", "f1"].low,
+        "high": hurt.change["micro", "f1"].high,
+    }
+    assert "change" in content["folded"]
 
 
 def test_json_is_plain(found):

@@ -16,18 +16,15 @@ from manylabel.cli.main import main
 from manylabel.config.schema import DataSettings
 from manylabel.decisions.abstain import ZoneGoal
 from manylabel.decisions.goals import Goal, fit_goal
-from manylabel.decisions.risk import control_misses
+from manylabel.decisions.missed_share import MissedShare
+from manylabel.decisions.risk import control_missed_share, control_misses
 from manylabel.errors import ConfigError, UsageError
 from manylabel.inference.load import load_model
 from manylabel.recipes.evaluate import evaluate_model
+from manylabel.recipes.new_thresholds import Wish
 from manylabel.recipes.scoring import seen_rows
-from manylabel.recipes.thresholds import (
-    GOAL_FITTED,
-    Wish,
-    find_thresholds,
-    save_version,
-    version_target,
-)
+from manylabel.recipes.thresholds import find_thresholds
+from manylabel.recipes.versions import GOAL_FITTED, save_version, version_target
 
 LABELS = ("refund", "delivery", "praise")
 CUES = {
@@ -233,7 +230,7 @@ def test_an_unjudged_label_is_noted_as_not_guaranteed(loaded, fresh_rows, tmp_pa
     new = find(loaded, full, wish)
     reason = "0 negative rows, at least 5 needed"
     assert "praise" not in new.guaranteed
-    assert (new.thresholds.reasons[2], new.thresholds.notes[2]) == (reason, f"not guaranteed: {reason}")
+    assert (new.unjudged["praise"], new.thresholds.notes[2]) == (reason, f"not guaranteed: {reason}")
     assert "guaranteed with confidence 0.95 where no note says otherwise" in new.zones.goal
     assert new.zones.to_json()["labels"]["praise"]["note"] == f"not guaranteed: {reason}"
 
@@ -311,7 +308,12 @@ def test_the_command_shows_and_saves(loaded, tiny_model, fresh_rows, tmp_path, c
     shown = capsys.readouterr().out
     assert code == 0, shown
     words = " ".join(shown.split())
-    for piece in ("refund: goal recall=0.9", "praise: goal precision=0.5", "1 label kept as they were"):
+    old, new = loaded.bundle.thresholds.values_L, load_bundle(out).thresholds.values_L
+    for piece in (
+        f"refund: from {old[0]:.4f} to {new[0]:.4f}; goal recall=0.9",
+        f"praise: from {old[2]:.4f} to {new[2]:.4f}; goal precision=0.5",
+        "1 label kept as they were",
+    ):
         assert piece in words
     assert "old" in words
     assert "better than on new rows" in words
@@ -360,6 +362,11 @@ def test_the_label_may_stand_before_the_model_and_a_dry_run_saves_nothing(
         (["f1"], "0 labels and 1 goal"),
         (["--goal", "f1", "--guarantee"], "cannot be guaranteed"),
         (["--label", "threat", "f1"], "no label"),
+        (["--label", "refnd", "f1"], 'did you mean "refund"?'),
+        (["--goal", "missed-share=0.1"], "without --guarantee"),
+        (["--guarantee", "missed-share=0.1", "--goal", "f1"], "leave out --goal"),
+        (["--guarantee", "missed-share=0.1", "--goal", "missed-share=0.2"], "more than once"),
+        (["--guarantee", "missed-share=1.5"], "write for example missed-share=0.1"),
     ],
 )
 def test_wrong_usage_is_said_and_saves_nothing(tiny_model, fresh_rows, tmp_path, capsys, arguments, message):
@@ -379,3 +386,131 @@ def test_a_guarantee_without_a_new_row_is_refused_and_saves_nothing(tiny_model, 
     assert run(tiny_model, "--data", seen, *goal, "--out", out) == 1
     assert "no row is left" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def two_labels(fresh_rows, tmp_path_factory):
+    """The same e-mails, of which two carry the label praise."""
+    path = tmp_path_factory.mktemp("two") / "rare.csv"
+    with fresh_rows.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["text", *LABELS])
+        writer.writeheader()
+        writer.writerows({**row, "praise": int(index < 2)} for index, row in enumerate(rows))
+    return path
+
+
+def raised(loaded):
+    """The model with thresholds of 0.4321 for all labels, chosen by hand."""
+    thresholds = replace(
+        loaded.bundle.thresholds,
+        values_L=np.full(3, 0.4321),
+        goals=("at=0.4321",) * 3,
+        notes=("chosen by hand",) * 3,
+    )
+    return replace(loaded, bundle=replace(loaded.bundle, thresholds=thresholds))
+
+
+def test_a_label_that_the_rows_cannot_judge_keeps_the_models_threshold(loaded, two_labels):
+    model = raised(loaded)
+    new = find(model, two_labels, Wish(Goal.parse("recall=0.9")))
+    assert new.unjudged == {"praise": "2 positive rows, at least 5 needed"}
+    assert new.thresholds.values_L[2] == 0.4321
+    # It is still the threshold that somebody chose by hand, and judged as it was.
+    assert (new.thresholds.goals[2], new.thresholds.notes[2]) == ("at=0.4321", "chosen by hand")
+    assert new.thresholds.judged_L.all()
+    assert 0.4321 not in new.thresholds.values_L[:2]
+    content = new.to_json()
+    assert content["labels"]["praise"]["outcome"] == "kept"
+    assert content["labels"]["refund"]["outcome"] == "changed"
+    baseline = loaded.bundle.baseline.thresholds
+    assert new.baseline.thresholds.values_L[2] == baseline.values_L[2]
+
+
+def test_what_was_promised_of_a_kept_threshold_still_holds(loaded, two_labels):
+    promise = "guaranteed: precision at least 0.8 with confidence 0.95"
+    thresholds = replace(raised(loaded).bundle.thresholds, notes=(None, None, promise))
+    model = replace(loaded, bundle=replace(loaded.bundle, thresholds=thresholds))
+    new = find(model, two_labels, Wish(Goal.parse("recall=0.8"), guarantee=True))
+    assert new.thresholds.notes[2] == promise
+    assert new.guaranteed == {"refund", "delivery"}
+
+
+def test_the_command_says_what_is_kept_and_what_changed(tiny_model, two_labels, capsys):
+    old = load_bundle(tiny_model).thresholds.values_L
+    assert run(tiny_model, "--data", two_labels, "--goal", "recall=0.9", "--dry-run", "--quiet") == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"praise: kept at {old[2]:.4f}, not judged: 2 positive rows, at least 5 needed" in words
+    assert f"refund: from {old[0]:.4f} to " in words
+
+
+def test_rows_that_can_judge_no_label_are_refused(tiny_model, two_labels, tmp_path, capsys):
+    out = tmp_path / "new"
+    for goal in (("--label", "praise", "recall=0.9"), ("--label", "praise", "recall=0.9", "--guarantee")):
+        assert run(tiny_model, "--data", two_labels, *goal, "--out", out) == 1
+        words = " ".join(capsys.readouterr().err.split())
+        assert "D176" in words
+        assert "can judge no label: praise (2 positive rows, at least 5 needed)" in words
+    assert not out.exists()
+
+
+def test_where_nothing_changes_no_version_is_saved(tiny_model, fresh_rows, tmp_path, capsys):
+    out = tmp_path / "new"
+    value = repr(float(load_bundle(tiny_model).thresholds.values_L[0]))
+    chosen = ("--label", "refund", f"at={value}", "--out", out)
+    assert run(tiny_model, "--data", fresh_rows, *chosen) == 0
+    assert "Nothing changed: every threshold is as it was. No new version" in capsys.readouterr().out
+    assert run(tiny_model, "--data", fresh_rows, *chosen, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["changed"], content["out"]) == (False, None)
+    assert content["labels"]["refund"]["outcome"] == "same"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_the_share_of_missed_labels_is_guaranteed_with_one_threshold(loaded, fresh_rows, labelled):
+    targets_NL, probabilities_NL = scored(loaded, fresh_rows)
+    goal = MissedShare(0.2, labelled)
+    new = find(loaded, fresh_rows, Wish(guarantee=True, missed_share=goal))
+    expected = control_missed_share(targets_NL, probabilities_NL, alpha=0.2, labelled_only=labelled)
+    assert new.thresholds.values_L.tolist() == [expected.threshold] * 3
+    assert new.guaranteed == set(LABELS)
+    assert new.thresholds.goals == (str(goal),) * 3
+    assert all(note.startswith("guaranteed: on average at most 0.2 of") for note in new.thresholds.notes)
+    positive_NL = targets_NL == 1
+    carries_N = positive_NL.any(axis=1)
+    missed_N = (positive_NL & (probabilities_NL < expected.threshold)).sum(axis=1) / np.maximum(
+        positive_NL.sum(axis=1), 1
+    )
+    found = new.to_json()["missed_share"]
+    assert found["after"] == pytest.approx(missed_N[carries_N].mean() if labelled else missed_N.mean())
+    assert found["after"] <= 0.2
+    assert found["rows"] == (carries_N.sum() if labelled else 150)
+
+
+def test_the_share_of_missed_labels_on_the_command_line(tiny_model, fresh_rows, tmp_path, capsys):
+    out = tmp_path / "new"
+    goal = ("--guarantee", "missed-share=0.2,labelled", "--confidence", "0.9")
+    assert run(tiny_model, "--data", fresh_rows, *goal, "--out", out) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    promise = "guaranteed: on average at most 0.2 of the labels of a new row with a label are missed"
+    assert words.count(promise) == 1
+    assert "missed of a row's labels, mean over" in words
+    saved = load_bundle(out)
+    assert len(set(saved.thresholds.values_L.tolist())) == 1
+    assert saved.provenance.training[GOAL_FITTED] == "missed-share=0.2,labelled"
+    assert saved.provenance.training["thresholds guaranteed labels"] == 3
+    assert "guaranteed: on average at most 0.2" in (out / files.CARD).read_text()
+    # Too few rows for so small a share are refused.
+    assert run(tiny_model, "--data", fresh_rows, "--guarantee", "missed-share=0.001") == 1
+    assert "150 rows, at least 999 needed for 0.001" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_share_that_finding_nothing_keeps_to_is_said(loaded, fresh_rows, tmp_path):
+    header, *lines = fresh_rows.read_text().splitlines()
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join([header, *(line if row < 5 else line[: line.index(",")] + ",0,0,0"
+                                        for row, line in enumerate(lines))]) + "\n")  # fmt: skip
+    new = find(loaded, few, Wish(guarantee=True, missed_share=MissedShare(0.3)))
+    assert new.thresholds.notes[0].endswith("missed-share=0.3,labelled is about those")

@@ -99,6 +99,30 @@ def test_another_run_in_the_folder_is_refused_unless_fresh(train, tmp_path):
     assert not (tmp_path / "model.run").exists()
 
 
+def test_a_run_goes_on_with_the_same_translations_only(tiny_mails, tiny_encoder, tmp_path):
+    lines = tiny_mails.read_text(encoding="utf-8").splitlines()
+    values = {
+        "model.encoder": str(tiny_encoder),
+        "training.epochs": 1,
+        "text.max_length": 64,
+        "data.translation_columns": ["other"],
+        "augmentation.translations": 1.0,
+    }
+    settings = load_settings(None, typed=values)
+    source, watch = tmp_path / "mails.csv", Watch(last=2)
+
+    def train_with(translation):
+        rows = [f"{line},{translation} {number}" for number, line in enumerate(lines[1:])]
+        source.write_text("\n".join([f"{lines[0]},other", *rows]), encoding="utf-8")
+        job = Job(source, tmp_path / "model")
+        train_model(job, settings=settings, observer=watch, should_stop=watch.should_stop)
+
+    with pytest.raises(TrainingStopped):
+        train_with("please give my money back")
+    with pytest.raises(UsageError, match="translations"):
+        train_with("the parcel is late")
+
+
 def test_what_a_step_does_not_depend_on_may_change(train):
     with pytest.raises(TrainingStopped):
         train(last=2)

@@ -17,8 +17,11 @@ from manylabel.decisions.abstain import ZoneGoal, fit_zones, measure_workload
 from manylabel.decisions.goals import Goal
 from manylabel.errors import UsageError
 from manylabel.inference.load import load_model
+from manylabel.recipes.evaluate import evaluate_model
+from manylabel.recipes.new_thresholds import Wish
 from manylabel.recipes.predict import predict_file
-from manylabel.recipes.thresholds import Wish, find_thresholds, save_version
+from manylabel.recipes.thresholds import find_thresholds
+from manylabel.recipes.versions import save_version
 from manylabel.recipes.zones import ZONES_FITTED
 from manylabel.training.observers import SilentObserver
 
@@ -114,6 +117,33 @@ def test_guaranteed_zones_are_those_of_the_theorems(loaded, fresh_rows):
     # The threshold of recall=0.9 is the lower end of misses=0.1.
     assert new.zones.zones.low_L.tolist() == new.thresholds.values_L.tolist()
     assert new.zones.goal.startswith("precision=0.5,misses=0.1 (guaranteed with confidence 0.9")
+
+
+def test_an_evaluation_says_what_goes_to_a_human(version, fresh_rows, capsys):
+    folder = version[0]
+    model = load_model(folder)
+    with fresh_rows.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    targets_NL = np.array([[int(row[label]) for label in LABELS] for row in rows], dtype=np.int8)
+    predictions = model.predictor.predict([row["text"] for row in rows])
+    settings = model.bundle.settings.evaluation.model_copy(update={"resamples": 0})
+    options = DataSettings(label_columns=LABELS)
+    figures = evaluate_model(model, fresh_rows, options=options, observer=SilentObserver(), settings=settings)
+    found = figures.to_json()["zones"]
+    inside_NL, decisions_NL = predictions.uncertain_BL, predictions.decisions_BL
+    assert found["rows"]["count"] == inside_NL.any(axis=1).sum()
+    for column, name in enumerate(LABELS):
+        outside_N = ~inside_NL[:, column]
+        right_N = decisions_NL[:, column] == (targets_NL[:, column] == 1)
+        assert found["labels"][name]["sent"]["count"] == inside_NL[:, column].sum()
+        assert found["labels"][name]["accuracy"]["share"] == pytest.approx(right_N[outside_N].mean())
+        low, high = found["labels"][name]["accuracy"]["interval"]
+        assert low <= right_N[outside_N].mean() <= high
+    columns = ["--label-columns", ",".join(LABELS)]
+    code, shown, _ = run(capsys, "evaluate", folder, fresh_rows, *columns, "--resamples", "0", "--quiet")
+    assert code == 0
+    assert "accuracy outside the zone" in shown
+    assert f"{found['rows']['count']} of 150 rows have a label for a human" in shown
 
 
 def test_zones_stay_while_they_hold_their_thresholds(version, fresh_rows, tmp_path):

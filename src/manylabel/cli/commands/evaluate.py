@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,8 +18,19 @@ from manylabel.cli.arguments import (
     Source,
     with_file_flags,
 )
-from manylabel.cli.show import evaluation_tables, print_json, result_console
+from manylabel.cli.show import measured, print_json, result_console
+from manylabel.cli.show_evaluation import evaluation_tables
+from manylabel.errors import counted
+from manylabel.terminal import Terminal
 
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        help="File with the ids and labels of SOURCE, where those stand in a file of their own.",
+        show_default=False,
+    ),
+]
 SliceColumns = Annotated[
     list[str] | None,
     typer.Option("--slice", metavar="COLUMN", help="Figures for each value of this column; repeatable."),
@@ -49,6 +62,7 @@ def command(
     source: Source,
     *,
     data: dict[str, Any],
+    labels: LabelsFile = None,
     slice_columns: SliceColumns = None,
     by_length: ByLength = False,
     by_language: ByLanguage = False,
@@ -68,6 +82,7 @@ def command(
     options = load_data_settings(data)  # Before torch is imported, which takes seconds.
     from manylabel.inference.load import load_model
     from manylabel.recipes.breakdown import Breakdown, evaluate_in_parts
+    from manylabel.recipes.evaluate import joined_with_labels
     from manylabel.training.observers import ConsoleObserver, SilentObserver
 
     terms = tuple(term.strip() for term in (bias_terms or "").split(",") if term.strip())
@@ -84,11 +99,28 @@ def command(
     settings = loaded.bundle.settings.evaluation
     if resamples is not None:
         settings = settings.model_copy(update={"resamples": resamples})
-    judged = evaluate_in_parts(loaded, source, wanted, options=options, settings=settings, observer=observer)
-    figures = judged.evaluation.to_json()
+    rows: Any = source
+    if labels is not None:
+        rows = joined_with_labels(loaded, source, labels, options=options, observer=observer)
+    judged = evaluate_in_parts(loaded, rows, wanted, options=options, settings=settings, observer=observer)
+    figures = judged.to_json()
     if as_json:
         print_json(figures)
         return
     console = result_console()
     for part in evaluation_tables(figures):
         console.print(part)
+    _show_competitions(figures, console)
+
+
+def _show_competitions(figures: Mapping[str, Any], console: Terminal) -> None:
+    """The macro ROC-AUC by the name that competitions have for it, and how many rows were scored."""
+    console.print("")
+    interval = ((figures.get("intervals") or {}).get("macro") or {}).get("roc_auc")
+    shown = measured(figures["mean_column_wise_roc_auc"], interval)
+    num_labels, undefined = len(figures["labels"]), figures["excluded_from_macro"]["roc_auc"]
+    if undefined:
+        shown += f", of the {num_labels - undefined} of {counted(num_labels, 'label')} that have one"
+    console.print(f"mean column-wise ROC-AUC (the macro ROC-AUC): {shown}")
+    if "rows_in_file" in figures:
+        console.print(f"{figures['rows']:,} of {counted(figures['rows_in_file'], 'row')} are annotated")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from manylabel.cli.arguments import AsJson, Debug, Model, Quiet
+from manylabel.cli.arguments import AsJson, Debug, Member, Model, Quiet
 from manylabel.cli.outputs import Overwrite, require_new
 from manylabel.cli.show import number, print_json, result_console
 from manylabel.terminal import printable
@@ -59,6 +59,7 @@ def command(
     text: TextToExplain,
     *,
     pair: PairText = None,
+    member: Member = None,
     label: LabelNames = None,
     html: Html = None,
     method: MethodOption = "integrated-gradients",
@@ -74,7 +75,7 @@ def command(
     from manylabel.recipes.explain import explain_text
 
     options = ExplainOptions(tuple(label or ()), method, steps)
-    explanation = explain_text(model, text, pair=pair, options=options, page=html)
+    explanation = explain_text(model, text, pair=pair, options=options, page=html, member=member)
     if as_json:
         print_json({**explanation.to_json(), "html": None if html is None else str(html)})
         return

@@ -150,6 +150,11 @@ def _predict_file(
                 f'note: the file has no column "{missing}", as in training; the texts were read from "{read}" '
                 "(--text-column names another)"
             )
+        if written.lacking:
+            named = ", ".join(f'"{printable(name)}"' for name in written.lacking)
+            console.print(
+                f"note: the model also reads {named}, which the file does not have; it read the text instead"
+            )
         if written.to_review is not None:
             console.print(f"{counted(written.to_review, 'row')} with a label for a human to decide")
     return written

@@ -37,6 +37,15 @@ IncludeTexts = Annotated[
     bool,
     typer.Option("--include-texts", help="Show the texts of the worst errors; by default only their ids."),
 ]
+LabelErrors = Annotated[
+    Path | None,
+    typer.Option(
+        "--label-errors",
+        metavar="FILE",
+        help="What manylabel label-errors found in these rows, for example label-errors.jsonl.",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
 
 
@@ -56,6 +65,7 @@ def command(
     bias_terms: BiasTerms = None,
     bias_columns: BiasColumns = None,
     disguises: Disguises = False,
+    label_errors: LabelErrors = None,
     resamples: Resamples = None,
     precision: PrecisionOption = None,
     as_json: AsJson = False,
@@ -90,6 +100,7 @@ def command(
         texts=include_texts,
         command=shlex.join(["manylabel", *(context.obj or ())]),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        label_errors=label_errors,
         facts={"folder": model.resolve().name, "manifest sha256": sha256_of(model / MANIFEST)},
     )
     settings = loaded.bundle.settings.evaluation

@@ -16,7 +16,7 @@ from manylabel.terminal import Terminal, printable
 
 if TYPE_CHECKING:
     from manylabel.decisions.abstain import ZoneGoal
-    from manylabel.recipes.thresholds import NewThresholds, Wish
+    from manylabel.recipes.new_thresholds import NewThresholds, Wish
 
 Calibration = Annotated[
     Path,
@@ -57,7 +57,9 @@ Guarantee = Annotated[
     bool,
     typer.Option(
         "--guarantee",
-        help="recall=R and precision=P are to hold on new rows: conformal risk control, Learn then Test.",
+        help="recall=R and precision=P are to hold on new rows: conformal risk control, Learn then Test. "
+        "--guarantee missed-share=0.1 is about all labels: one threshold, and on average at most this share of a row's "
+        "labels is missed; missed-share=0.1,labelled averages over rows with a label.",
     ),
 ]
 Confidence = Annotated[
@@ -109,27 +111,34 @@ def command(
     from manylabel.config.load import load_data_settings
 
     model, own_goals = _model_and_goals(model, own_goals or [])
+    own_goals, goal, missed_share = _over_all_labels(own_goals, goal)
     per_label = {**_by_hand(values), **_pairs(label or [], own_goals)}
     options = load_data_settings(data)
     zones = _zone_goal(abstain, no_abstain)
-    wish = _wish(goal, per_label, guarantee=guarantee, confidence=confidence, zones=zones)
+    wish = _wish(
+        goal, per_label, guarantee=guarantee, confidence=confidence, zones=zones, missed_share=missed_share
+    )
     from manylabel.inference.load import load_model
-    from manylabel.recipes.thresholds import find_thresholds, save_version, version_target
+    from manylabel.recipes.thresholds import find_thresholds
+    from manylabel.recipes.versions import save_version, version_target
     from manylabel.training.observers import ConsoleObserver, SilentObserver
 
     observer = SilentObserver() if quiet or as_json else ConsoleObserver()
     loaded = load_model(model, precision=precision)
     target = None if dry_run else version_target(model, loaded.bundle, out)
     new = find_thresholds(loaded, source, wish, options=options, observer=observer)
-    if target is not None:
-        save_version(loaded.bundle, new, target)
+    saved = target if new.differs else None
+    if saved is not None:
+        save_version(loaded.bundle, new, saved)
     if as_json:
-        print_json({**new.to_json(), "out": None if target is None else str(target)})
+        print_json({**new.to_json(), "out": None if saved is None else str(saved)})
         return
     _show(new)
-    if not quiet:
-        saved = "nothing was saved (--dry-run)" if target is None else f"saved as {target}"
-        result_console().print(f"\n{saved}; {model} is as it was")
+    if not new.differs:
+        result_console().print("\nNothing changed: every threshold is as it was. No new version was saved.")
+    elif not quiet:
+        done = "nothing was saved (--dry-run)" if saved is None else f"saved as {saved}"
+        result_console().print(f"\n{done}; {model} is as it was")
 
 
 def _model_and_goals(model: Path, goals: list[str]) -> tuple[Path, list[str]]:
@@ -137,6 +146,21 @@ def _model_and_goals(model: Path, goals: list[str]) -> tuple[Path, list[str]]:
     words = [str(model), *goals]
     place = next((index for index, word in enumerate(words) if Path(word).is_dir()), 0)
     return Path(words[place]), words[:place] + words[place + 1 :]
+
+
+def _over_all_labels(words: list[str], goal: str | None) -> tuple[list[str], str | None, str | None]:
+    """The words and the goal without a share of missed labels, and that share, after --guarantee or --goal."""
+    found = [word for word in [*words, *([goal] if goal else [])] if word.lower().startswith("missed-share")]
+    if len(found) > 1:
+        raise UsageError(
+            Finding("U341", "missed-share", "it is given more than once", "once", "leave out all but one")
+        )
+    missed_share = found[0] if found else None
+    return (
+        [word for word in words if word != missed_share],
+        None if goal == missed_share else goal,
+        missed_share,
+    )
 
 
 def _pairs(names: list[str], goals: list[str]) -> dict[str, str]:
@@ -197,15 +221,18 @@ def _wish(
     guarantee: bool,
     confidence: float,
     zones: ZoneGoal | None,
+    missed_share: str | None,
 ) -> Wish:
     """The goals, read before torch is imported, which takes seconds."""
     from manylabel.decisions.goals import Goal
+    from manylabel.decisions.missed_share import MissedShare
 
     parsed = None if goal is None else Goal.parse(goal)
     own = {name: Goal.parse(text) for name, text in per_label.items()}
-    from manylabel.recipes.thresholds import Wish
+    over_all = None if missed_share is None else MissedShare.parse(missed_share)
+    from manylabel.recipes.new_thresholds import Wish
 
-    return Wish(parsed, own, guarantee=guarantee, confidence=confidence, abstain=zones)
+    return Wish(parsed, own, guarantee=guarantee, confidence=confidence, abstain=zones, missed_share=over_all)
 
 
 def _show(new: NewThresholds) -> None:
@@ -213,24 +240,46 @@ def _show(new: NewThresholds) -> None:
     console = result_console()
     rows = []
     for name, label in figures["labels"].items():
-        rows += [_line(name, "old", label["before"]), _line("", "new", label["after"])]
+        if label["outcome"] == "kept":
+            rows.append(_line(name, "kept", label["after"]))
+        else:
+            rows += [_line(name, "old", label["before"]), _line("", "new", label["after"])]
     console.print(table(("label", "", "threshold", "precision", "recall", "alerts/10,000"), rows))
     console.print("")
+    found, of_all = figures["missed_share"], next(iter(figures["labels"].values()))
     for name, label in figures["labels"].items():
-        said = [
-            *([f"goal {label['goal']}"] if label["goal"] else []),
-            *([f"not judged: {label['reason']}"] if label["reason"] else []),
-            *([label["note"]] if label["note"] else []),
-        ]
-        console.print(f"{printable(name)}: {'; '.join(said)}")
+        console.print(f"{printable(name)}: {'; '.join(_said(label)[: 1 if found else None])}")
     if figures["kept"]:
         console.print(f"{counted(len(figures['kept']), 'label')} kept as they were")
+    if found:
+        console.print(f"all labels: goal {found['goal']}; {of_all['note']}")
+        console.print(
+            f"missed of a row's labels, mean over {counted(found['rows'], 'row')}"
+            + (" with a label" if found["over"] != "all rows" else "")
+            + f": {number(found['before'], 3)} before, {number(found['after'], 3)} now (at most {found['alpha']:g})"
+        )
     if figures["zones"]:
         _show_zones(figures["zones"], console)
     console.print(
         f"\n{counted(figures['rows'], 'row')}; intervals of {100 * figures['confidence']:g} %, "
         f"exact for a fixed threshold. Note: {figures['chosen_on']}"
     )
+
+
+def _said(label: Mapping[str, Any]) -> list[str]:
+    """What became of one label's threshold, for what goal, and what else is to be known of it."""
+    before, after = (_threshold(label[when]["threshold"]) for when in ("before", "after"))
+    note = label["note"] or ""
+    if label["outcome"] == "kept":
+        told = note.replace(f"not guaranteed: {label['reason']}", "not guaranteed")
+        return [f"kept at {after}, not judged: {label['reason']}", *([told] if told else [])]
+    change = f"{after} as before" if label["outcome"] == "same" else f"from {before} to {after}"
+    return [change, *([f"goal {label['goal']}"] if label["goal"] else []), *([note] if note else [])]
+
+
+def _threshold(value: float) -> str:
+    """Four decimals, and three digits of what is smaller than that shows."""
+    return number(value) if value >= 0.001 or value == 0.0 else f"{value:.3g}"
 
 
 def _show_zones(zones: Mapping[str, Any], console: Terminal) -> None:
@@ -266,7 +315,7 @@ def _line(name: str, which: str, at: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         name,
         which,
-        number(at["threshold"]),
+        _threshold(at["threshold"]),
         _with_interval(at["precision"], at["precision_interval"], "{:.3f}"),
         _with_interval(at["recall"], at["recall_interval"], "{:.3f}"),
         _with_interval(at["alerts_per_10000"], at["alerts_per_10000_interval"], "{:,.0f}"),

@@ -13,13 +13,16 @@ from manylabel.cli.arguments import (
     AsJson,
     Config,
     Debug,
+    PresetOption,
     Quiet,
     SetOption,
     Source,
     settings_from,
     with_file_flags,
 )
-from manylabel.cli.show import evaluation_tables, print_json, result_console
+from manylabel.cli.show import print_json, result_console
+from manylabel.cli.show_evaluation import evaluation_tables
+from manylabel.errors import Finding, UsageError
 from manylabel.recipes.launch import MAX_PROCESSES, Member, launch
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to save the model in.", show_default=False)]
@@ -53,6 +56,24 @@ Folds = Annotated[
         help="For few rows: no rows are held out; this many further models score the rows they did not see.",
     ),
 ]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher",
+        metavar="MODEL",
+        help="Model or ensemble whose probabilities this one learns too (settings teacher.*).",
+        show_default=False,
+    ),
+]
+Unlabelled = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--unlabelled",
+        metavar="FILE",
+        help="File with texts that the teacher labels; repeatable.",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a model that is already in the folder.")
 ]
@@ -74,9 +95,12 @@ def command(
     test: Test = None,
     encoder: Encoder = None,
     folds: Folds = 0,
+    teacher: Teacher = None,
+    unlabelled: Unlabelled = None,
     overwrite: Overwrite = False,
     fresh: Fresh = False,
     processes: NumProcesses = 1,
+    preset: PresetOption = None,
     config: Config = None,
     set_: SetOption = None,
     as_json: AsJson = False,
@@ -84,11 +108,20 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Train a model on a file and save it with its figures; the same command goes on with a stopped run."""
-    settings = settings_from(config, set_, data, typed={"model.encoder": encoder} if encoder else {})
+    typed: dict[str, object] = {"model.encoder": encoder} if encoder else {}
+    settings = settings_from(config, set_, data, typed=typed, presets=preset)
     if processes > 1:
-        command_line = ["-m", "manylabel", *_without_processes(context.obj)]
+        command_line = ["-m", "manylabel", *without_processes(context.obj)]
         raise typer.Exit(launch(command_line, num_processes=processes, debug=debug))
-    job = {"validation": validation, "calibration": calibration, "test": test, "fresh": fresh, "folds": folds}
+    teaching = _teaching(teacher, unlabelled)
+    job = {
+        "teaching": teaching,
+        "validation": validation,
+        "calibration": calibration,
+        "test": test,
+        "fresh": fresh,
+        "folds": folds,
+    }
     report = run_training(source, out=out, settings=settings, quiet=quiet, overwrite=overwrite, **job)
     if is_main() and as_json:
         print_json(report.evaluation or {})
@@ -96,7 +129,21 @@ def command(
         show_report(report)
 
 
-def _without_processes(arguments: Sequence[str]) -> list[str]:
+def _teaching(teacher: Path | None, unlabelled: list[Path] | None) -> Any:  # noqa: ANN401 - Teaching, imported late
+    """What the model learns from another one; None without --teacher."""
+    if teacher is None and unlabelled:
+        raise UsageError(
+            Finding("U355", "--unlabelled", "texts without labels and no teacher that labels them", "both or neither",
+                    "add --teacher MODEL")
+        )  # fmt: skip
+    if teacher is None:
+        return None
+    from manylabel.recipes.teacher import Teaching
+
+    return Teaching(teacher, tuple(unlabelled or ()))
+
+
+def without_processes(arguments: Sequence[str]) -> list[str]:
     """The arguments that each process gets."""
     kept = [argument for argument in arguments if not argument.startswith("--processes=")]
     while "--processes" in kept:
