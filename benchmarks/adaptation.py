@@ -191,7 +191,11 @@ def cached_run(
         options = settings_of(arguments, DATA[arguments.name])
         options += [f"model.encoder={encoder}", f"training.seed={seed}", "inference.precision=auto"]
         run, scored_NL = fine_tune(corpora, options)
-        np.savez(place, scored=scored_NL, run=np.array(json.dumps({"encoder": kind, "seed": seed, **run})))
+        temporary = place.with_suffix(".part.npz")  # A run that is killed here is made again.
+        np.savez(
+            temporary, scored=scored_NL, run=np.array(json.dumps({"encoder": kind, "seed": seed, **run}))
+        )
+        temporary.replace(place)
     with np.load(place) as kept:
         return json.loads(str(kept["run"])), kept["scored"]
 

@@ -1,6 +1,6 @@
 """The competition recipe, step by step, on Jigsaw: what each step adds to the one before it, and what it costs.
 
-    python benchmarks/staircase.py FOLDER --work WORK [--rows 12000] [--unlabelled 20000] [--pseudo 8000] [--folds 3]
+    python benchmarks/staircase.py FOLDER --work WORK [--rows 8000] [--unlabelled 20000] [--pseudo 8000] [--folds 3]
 
 FOLDER holds train.csv and validation.csv (10,000 natural rows; test rows here, which choose nothing). `--rows` rows of
 train.csv are labelled; `--unlabelled` others lend their texts only. Steps: the linear baseline; one model; one from an
@@ -86,7 +86,8 @@ def main() -> None:
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     _parts(arguments, work)
-    commands = _commands(arguments.folder, arguments.folds, [*SETTINGS, *arguments.overrides])
+    # The commands run in WORK.
+    commands = _commands(arguments.folder.resolve(), arguments.folds, [*SETTINGS, *arguments.overrides])
     seconds = {name: _made(name, command, work) for name, command in commands.items()}
     steps, test, unseen = _steps(work, arguments.folder / "validation.csv", seconds)
     rows = _table(steps, test, np.arange(len(test)))

@@ -201,7 +201,13 @@ def _assemble(
     tokenizer = TextTokenizer.from_folder(source, max_length=settings.text.max_length)
     pieces = WordPieces.of(tokenizer, source)
     learned, held_out = make_sentences(
-        gathered, source, run=run, settings=settings, language=job.sources.language, observer=observer
+        gathered,
+        source,
+        run=run,
+        settings=settings,
+        language=job.sources.language,
+        pieces=pieces,
+        observer=observer,
     )
 
     def examples_of(sentences: Sentences, seed: int) -> PretrainingExamples:
@@ -334,7 +340,7 @@ def _facts(parts: _Parts, report: AdaptReport, job: AdaptJob) -> Mapping[str, An
         },
         "held_out": {"before": _finite(report.before), "after": _finite(report.after)},
         "pooler_trained": has_trained_pooler(parts.source)
-        or (settings.pretraining.next_sentence and num_pairs > 0),
+        or (settings.pretraining.next_sentence and num_pairs > 0 and outcome.best_step > 0),
         "settings": _used(settings),
         "versions": describe_versions(),
         "hardware": describe_hardware(settings),

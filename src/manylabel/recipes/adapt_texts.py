@@ -12,6 +12,7 @@ from manylabel.config.schema import RunSettings
 from manylabel.data.documents import Documents, hold_out, read_documents, seen_in
 from manylabel.errors import Finding, UsageError, counted
 from manylabel.recipes.run import Run
+from manylabel.text.masking import WordPieces
 from manylabel.text.segments import Sentences
 from manylabel.text.sentences import split_sentences
 from manylabel.text.tokenizer import TextTokenizer
@@ -99,9 +100,13 @@ def make_sentences(
     run: Run,
     settings: RunSettings,
     language: str,
+    pieces: WordPieces,
     observer: Observer,
 ) -> tuple[Sentences, Sentences]:
-    """The sentences to learn from and those held out, as tokens of the encoder in `folder`."""
+    """The sentences to learn from and those held out, as tokens of the encoder in `folder`.
+
+    Raises UsageError where either part has no token that can be masked, for example in a script the encoder lacks.
+    """
     observer.stage("Splitting into sentences and tokenising")
     documents = gathered.documents
     divided = split_sentences(documents.texts, language=language)
@@ -120,9 +125,9 @@ def make_sentences(
         )
     learned, held_out = (sentences.select(kept) for kept in (~gathered.is_held_out_D, gathered.is_held_out_D))
     for part, name in ((learned, "learn from"), (held_out, "measure on")):
-        if not len(part.documents_S):
-            step = "give more texts, or another pretraining.held_out_fraction"
-            raise UsageError(Finding("U322", "texts", f"no token is left to {name}", next_step=step))
+        if pieces.is_special_V[part.ids_T].all():
+            step = "give more texts, another pretraining.held_out_fraction, or an encoder that knows their script"
+            raise UsageError(Finding("U322", "texts", f"no known token is left to {name}", next_step=step))
     return learned, held_out
 
 

@@ -25,8 +25,8 @@ class MaskedFigures:
     """What was found on `masked` tokens and `pairs` of segments.
 
     `loss` is the mean cross-entropy of the masked tokens in nats, `accuracy` the share of them whose likeliest token is
-    the true one, `next_accuracy` the share of pairs told right (None without pairs). All None-free figures are NaN
-    where a logit is not finite.
+    the true one, `next_accuracy` the share of pairs told right (None without pairs). Where a logit is NaN so is the
+    loss; the shares then mean nothing.
     """
 
     loss: float

@@ -2,19 +2,21 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
 
 from manylabel.config.load import load_settings
 from manylabel.config.schema import TrainingSettings
-from manylabel.errors import DataError, EncoderError, TrainingStopped, UsageError
+from manylabel.errors import DataError, EncoderError, TrainingError, TrainingStopped, UsageError
 from manylabel.inference.load import load_model
 from manylabel.recipes.adapt import AdaptJob, adapt_encoder, choose_adaptation_rates
 from manylabel.recipes.adapt_texts import TextSources
 from manylabel.recipes.adapted_encoder import read_adaptation
 from manylabel.recipes.prepare import has_trained_pooler
 from manylabel.training.observers import SilentObserver
+from manylabel.training.pretraining import PretrainingObjective
 
 WORDS = ("refund", "money", "late", "parcel", "thanks", "great", "please", "hello", "order", "the")
 
@@ -192,6 +194,30 @@ def test_what_cannot_be_done_is_refused_before_training(texts, tiny_encoder, ada
     with pytest.raises(DataError, match="D169"):
         adapt(tmp_path / "one.txt", tiny_encoder, tmp_path / "one")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.txt"]
+
+
+def test_texts_of_unknown_signs_alone_are_refused(texts, tiny_encoder, tmp_path):
+    (tmp_path / "signs.txt").write_text(
+        "\n\n".join("\u16a0" * number for number in range(1, 9)), encoding="utf-8"
+    )
+    with pytest.raises(UsageError, match="U322 .*no known token is left to learn from"):
+        adapt(tmp_path / "signs.txt", tiny_encoder, tmp_path / "signs")
+
+
+def test_a_pooler_that_never_took_a_step_is_not_called_trained(texts, tiny_encoder, tmp_path, monkeypatch):
+    source = tmp_path / "sentences"
+    shutil.copytree(tiny_encoder, source)
+    (source / "modules.json").write_text("[]")
+    plain = PretrainingObjective.loss
+
+    def broken(self, outputs, targets, counts):
+        return plain(self, outputs, targets, counts) * float("nan")
+
+    monkeypatch.setattr(PretrainingObjective, "loss", broken)
+    with pytest.raises(TrainingError, match="T301"):
+        adapt(texts, source, tmp_path / "encoder")
+    assert read_adaptation(tmp_path / "encoder")["training"]["best_step"] == 0
+    assert not has_trained_pooler(tmp_path / "encoder")
 
 
 def test_a_damaged_record_is_refused(adapted, tmp_path):

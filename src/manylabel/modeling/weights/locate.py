@@ -24,6 +24,7 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
 ENCODERS_VARIABLE = "MANYLABEL_ENCODERS"
 GOOGLE_OWNER = "google-bert"
+MINIATURES_OWNER = "google"
 GOOGLE_RELEASES = {
     "bert-base-uncased": "uncased_L-12_H-768_A-12",
     "bert-large-uncased": "uncased_L-24_H-1024_A-16",
@@ -64,12 +65,20 @@ def _local_encoder(name: str) -> Path | None:
         raise EncoderError(
             Finding("E166", str(encoders), found, next_step="create it, or unset the variable")
         )
-    bare = name.rpartition("/")[2]
-    owned = f"{GOOGLE_OWNER}/{bare}" if bare in GOOGLE_RELEASES else name
-    for candidate in dict.fromkeys((name, owned, bare, GOOGLE_RELEASES.get(bare, bare))):
+    for candidate in _folder_names(name):
         if (encoders / candidate).is_dir():
             return _imported(encoders / candidate, name)
     return None
+
+
+def _folder_names(name: str) -> tuple[str, ...]:
+    """What a folder of this encoder may be called; only Google's may lack the owner, as another's is another model."""
+    owner, _, bare = name.rpartition("/")
+    if bare in GOOGLE_RELEASES and owner in ("", GOOGLE_OWNER):
+        return name, f"{GOOGLE_OWNER}/{bare}", bare, GOOGLE_RELEASES[bare]
+    if bare.startswith("bert_") and owner in ("", MINIATURES_OWNER):
+        return name, f"{MINIATURES_OWNER}/{bare}", bare
+    return (name,)
 
 
 def _imported(folder: Path, name: str) -> Path:

@@ -126,7 +126,20 @@ def test_the_six_names_are_found_among_the_users_encoders(encoders, name):
 @pytest.mark.parametrize("folder", ["google/bert_uncased_L-2_H-128_A-2", "bert_uncased_L-2_H-128_A-2"])
 def test_a_miniature_is_found_with_and_without_its_owner(encoders, folder):
     (encoders / folder).mkdir(parents=True)
-    assert locate.locate_encoder("google/bert_uncased_L-2_H-128_A-2") == encoders / folder
+    for name in ("google/bert_uncased_L-2_H-128_A-2", "bert_uncased_L-2_H-128_A-2"):
+        assert locate.locate_encoder(name) == encoders / folder
+
+
+@pytest.mark.parametrize(
+    "name", ["somebody/bert-base-uncased", "somebody/bert_uncased_L-2_H-128_A-2", "me/own"]
+)
+def test_the_model_of_another_owner_is_not_taken_for_it(encoders, name):
+    bare = name.rpartition("/")[2]
+    for folder in (bare, f"google-bert/{bare}", f"google/{bare}", locate.GOOGLE_RELEASES.get(bare, bare)):
+        (encoders / folder).mkdir(parents=True, exist_ok=True)
+    assert locate.locate_encoder(name) == Path("/from/the/hub")
+    (encoders / name).mkdir(parents=True)
+    assert locate.locate_encoder(name) == encoders / name
 
 
 def test_default_and_paths_are_not_looked_for_among_them(encoders, monkeypatch):
