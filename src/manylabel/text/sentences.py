@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from manylabel.errors import Finding, UsageError
 from manylabel.text.tokenizer import make_encodable
 
-INSTALL = "pip install 'manylabel[adapt]'"
+INSTALL = "pip install 'sentencex>=1.0'"
 
 
 def split_sentences(texts: Sequence[str], *, language: str = "en") -> list[list[str]]:

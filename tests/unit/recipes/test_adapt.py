@@ -200,7 +200,7 @@ def test_texts_of_unknown_signs_alone_are_refused(texts, tiny_encoder, tmp_path)
     (tmp_path / "signs.txt").write_text(
         "\n\n".join("\u16a0" * number for number in range(1, 9)), encoding="utf-8"
     )
-    with pytest.raises(UsageError, match="U322 .*no known token is left to learn from"):
+    with pytest.raises(UsageError, match=r"U322 .*no known token is left to learn from"):
         adapt(tmp_path / "signs.txt", tiny_encoder, tmp_path / "signs")
 
 
