@@ -150,9 +150,13 @@ def _commands(folder: Path, folds: int, overrides: Sequence[str]) -> dict[str, l
 
 
 def _made(name: str, command: Sequence[str], work: Path) -> float:
-    """Seconds that the command took; it is not run again where its output is."""
-    times = work / "seconds.json"
+    """Seconds that the command took; it is not run again where its output is, and never another in its place."""
+    times, place = work / "seconds.json", work / "commands.json"
     known: dict[str, float] = json.loads(times.read_text()) if times.is_file() else {}
+    commands: dict[str, list[str]] = json.loads(place.read_text()) if place.is_file() else {}
+    if commands.setdefault(name, list(command)) != list(command):
+        raise SystemExit(f"{work} holds {name} made by another command: use another --work")
+    place.write_text(json.dumps(commands))
     print("$ manylabel " + shlex.join(_without_folders(command)), flush=True)
     if name not in known:
         began = time.monotonic()

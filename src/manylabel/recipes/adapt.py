@@ -128,7 +128,7 @@ def adapt_encoder(
         )
         before = _measured(parts, processes, "before", should_stop)
         outcome = _fit(parts, run, processes, should_stop=should_stop)
-        if outcome.ending == "interrupted" or should_stop():
+        if outcome.ending == "interrupted" or processes.any(should_stop()):
             raise stopped(outcome, job.out)
         after = _measured(parts, processes, "after", should_stop)
         report = AdaptReport(job.out, outcome, before, after)
