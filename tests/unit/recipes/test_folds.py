@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
@@ -14,6 +15,12 @@ from manylabel.recipes.folds import forget_folds, out_of_fold
 from manylabel.training.observers import SilentObserver
 
 FOLDS = 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread(two_threads):
+    """Networks so small are slower on two where cores are busy."""
+    torch.set_num_threads(1)
 
 
 class Listener(SilentObserver):
@@ -49,6 +56,7 @@ def corpus(tiny_mails):
 @pytest.fixture(scope="module")
 def whole(corpus, settings, tmp_path_factory):
     """What three folds in one go give, and the folder they are kept in."""
+    torch.set_num_threads(1)  # As in the tests; the last bits depend on it.
     folder = tmp_path_factory.mktemp("folds") / "work"
     listener = Listener()
     result = out_of_fold(corpus, settings, folds=FOLDS, observer=listener, work_folder=folder)
