@@ -261,7 +261,7 @@ def _table(steps: Sequence[Step], test: Corpus, rows: npt.NDArray[np.int64]) -> 
         row: dict[str, Any] = {"step": step.name, "seconds": step.seconds, "note": step.note}
         for metric in METRICS:
             interval = figures["macro", metric]
-            row[metric] = {"value": interval.value, "interval": interval.limits()}
+            row[metric] = {"value": interval.value, "interval": interval.limits}
         row["roc_auc_by_label"] = {label: figures["labels", label, "roc_auc"].value for label in LABELS}
         if number:
             compared = compare_judged(judged[number - 1], each, settings=settings)
