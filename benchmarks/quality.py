@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="as in manylabel train")
     parser.add_argument("--tag", default="", help="added to the name of the result")
+    parser.add_argument("--keep", type=Path, help="where the model stays; thrown away otherwise")
     arguments = parser.parse_args()
     source, others, overrides = RUNS[arguments.name]
     overrides = [_with_folder(override, arguments.folder) for override in overrides] + arguments.overrides
@@ -64,7 +65,7 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = train_model(
-            Job(arguments.folder / source, Path(folder) / "model", **files),
+            Job(arguments.folder / source, arguments.keep or Path(folder) / "model", **files),
             settings=load_settings(None, overrides),
             observer=ConsoleObserver(),
         )
