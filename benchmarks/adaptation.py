@@ -27,30 +27,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from fine_tune import FIGURES, fine_tune
 from machine import describe_machine
 from manylabel.config.load import load_settings
-from manylabel.evaluation.evaluate import evaluate
-from manylabel.inference.backends.torch_backend import TorchBackend
-from manylabel.modeling.precision import resolve_precision
-from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.recipes.adapt import AdaptJob, adapt_encoder
 from manylabel.recipes.adapt_texts import TextSources
 from manylabel.recipes.adapted_encoder import ADAPTATION, read_adaptation
 from manylabel.recipes.corpora import Corpora, Others, gather_corpora
-from manylabel.recipes.judge import decide_on, validation_score
-from manylabel.recipes.prepare import (
-    choose_rates,
-    has_trained_pooler,
-    new_classifier,
-    predictor_of,
-    tokenizer_for,
-)
-from manylabel.training.examples import LabelledTexts
-from manylabel.training.head_start import start_head
-from manylabel.training.loop import Trainer
-from manylabel.training.objectives import build_objective
 from manylabel.training.observers import ConsoleObserver, SilentObserver
-from manylabel.training.processes import Processes
 
 RESULTS = Path(__file__).parent / "results"
 RESAMPLES = 1000
@@ -190,48 +174,19 @@ def cached_run(
     if not place.exists():
         options = settings_of(arguments, DATA[arguments.name])
         options += [f"model.encoder={encoder}", f"training.seed={seed}", "inference.precision=auto"]
-        run, scored_NL = fine_tune(corpora, options)
+        tuned = fine_tune(corpora, load_settings(None, options))
+        made = {
+            "encoder": kind,
+            "seed": seed,
+            **tuned.figures,
+            "seconds": tuned.seconds,
+            "steps": tuned.steps,
+        }
         temporary = place.with_suffix(".part.npz")  # A run that is killed here is made again.
-        np.savez(
-            temporary, scored=scored_NL, run=np.array(json.dumps({"encoder": kind, "seed": seed, **run}))
-        )
+        np.savez(temporary, scored=tuned.probabilities_NL, run=np.array(json.dumps(made)))
         temporary.replace(place)
     with np.load(place) as kept:
         return json.loads(str(kept["run"])), kept["scored"]
-
-
-def fine_tune(corpora: Corpora, options: list[str]) -> tuple[dict[str, Any], np.ndarray]:
-    """Train and score as `manylabel train` does."""
-    settings = load_settings(None, options)
-    processes, folder = Processes.alone(), locate_encoder(settings.model.encoder)
-    classifier = new_classifier(folder, len(corpora.train.labels), settings, processes.device)
-    tokenizer = tokenizer_for(folder, classifier, settings)
-    data = LabelledTexts(tokenizer.encode(corpora.train.texts), corpora.train.targets_NL, corpora.train.ids)
-    start_head(classifier, data, seed=settings.training.seed, keep_pooler=has_trained_pooler(folder))
-    trainer = Trainer(
-        classifier,
-        data,
-        objective=build_objective(settings.loss, data.targets_NL),
-        settings=settings.training,
-        rates=choose_rates(settings.training, classifier.encoder.hidden_size),
-        observer=SilentObserver(),
-        should_stop=lambda: False,
-    )
-    validate = validation_score(
-        TorchBackend(classifier, dtype=resolve_precision("auto", processes.device)),
-        tokenizer.encode(corpora.validation.texts),
-        corpora.validation,
-        token_budget=settings.inference.token_budget,
-        processes=processes,
-    )
-    outcome = trainer.fit(validate)
-    predictor = predictor_of(classifier, tokenizer, corpora, settings, precision="auto")
-    predictor, _ = decide_on(predictor, corpora.calibration, settings)
-    assert corpora.test is not None
-    probabilities_NL = predictor.predict(corpora.test.texts).probabilities_BL
-    macro = evaluate(corpora.test.targets_NL, probabilities_NL, predictor.thresholds).macro
-    figures = {name: round(float(getattr(macro, name)), 5) for name in (*RANKING, "f1")}
-    return {**figures, "seconds": round(outcome.seconds, 1), "steps": outcome.steps}, probabilities_NL
 
 
 def differences(
@@ -260,7 +215,7 @@ def differences(
             "low": round(float(low), 5),
             "high": round(float(high), 5),
         }
-    for name in (*RANKING, "f1"):
+    for name in FIGURES:
         by_seed = {(run["encoder"], run["seed"]): run[name] for run in runs}
         seeds = sorted({run["seed"] for run in runs})
         found.setdefault(name, {})["by_seed"] = [

@@ -19,30 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
+from fine_tune import FIGURES, fine_tune
 from machine import describe_machine
 from manylabel.config.load import load_settings
-from manylabel.evaluation.evaluate import evaluate
-from manylabel.inference.backends.torch_backend import TorchBackend
-from manylabel.modeling.lora import add_lora, merge_lora
-from manylabel.modeling.precision import resolve_precision
-from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.recipes.corpora import Corpora, Others, gather_corpora
-from manylabel.recipes.judge import decide_on, validation_score
-from manylabel.recipes.prepare import choose_rates, new_classifier, predictor_of, tokenizer_for
-from manylabel.training.examples import LabelledTexts
-from manylabel.training.head_start import start_head
-from manylabel.training.loop import Trainer
-from manylabel.training.objectives import build_objective
 from manylabel.training.observers import SilentObserver
-from manylabel.training.processes import Processes
 
 RESULTS = Path(__file__).parent / "results"
 EPOCHS = 2
-FIGURES = ("average_precision", "roc_auc", "f1")
 
 
 @dataclass(frozen=True)
@@ -118,41 +105,9 @@ def run_once(recipe: Recipe, seed: int, corpora: Corpora) -> dict[str, Any]:
         "inference.precision=auto",
         *recipe.settings,
     ]
-    settings = load_settings(None, options)
-    processes, folder = Processes.alone(), locate_encoder("default")
-    classifier = new_classifier(folder, len(corpora.train.labels), settings, processes.device)
-    tokenizer = tokenizer_for(folder, classifier, settings)
-    data = LabelledTexts(tokenizer.encode(corpora.train.texts), corpora.train.targets_NL, corpora.train.ids)
-    start_head(classifier, data, seed=seed, keep_pooler=recipe.keeps_pooler)
-    if settings.lora.rank:
-        generator = torch.Generator().manual_seed(seed)
-        add_lora(classifier, settings.lora.rank, alpha=settings.lora.alpha, generator=generator)
-    trainer = Trainer(
-        classifier,
-        data,
-        objective=build_objective(settings.loss, data.targets_NL),
-        settings=settings.training,
-        rates=choose_rates(settings.training, classifier.encoder.hidden_size),
-        observer=SilentObserver(),
-        should_stop=lambda: False,
-    )
-    validate = validation_score(
-        TorchBackend(classifier, dtype=resolve_precision("auto", processes.device)),
-        tokenizer.encode(corpora.validation.texts),
-        corpora.validation,
-        token_budget=settings.inference.token_budget,
-        processes=processes,
-    )
-    outcome = trainer.fit(validate)
-    merge_lora(classifier)
-    predictor = predictor_of(classifier, tokenizer, corpora, settings, precision="auto")
-    predictor, _ = decide_on(predictor, corpora.calibration, settings)
-    assert corpora.test is not None
-    probabilities_NL = predictor.predict(corpora.test.texts).probabilities_BL
-    macro = evaluate(corpora.test.targets_NL, probabilities_NL, predictor.thresholds).macro
-    figures = {name: round(float(getattr(macro, name)), 5) for name in FIGURES}
+    tuned = fine_tune(corpora, load_settings(None, options), keep_pooler=recipe.keeps_pooler)
     made = {"recipe": recipe.name, "settings": list(recipe.settings), "seed": seed}
-    return {**made, **figures, "training_seconds": round(outcome.seconds, 1)}
+    return {**made, **tuned.figures, "training_seconds": tuned.seconds}
 
 
 def write(target: Path, runs: list[dict[str, Any]], num_rows: int) -> None:
