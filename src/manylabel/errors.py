@@ -12,10 +12,16 @@ ManylabelError              exit code 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 MAX_ROWS_SHOWN = 8
+MAX_NAMES_SHOWN = 10
+QUOTED = re.compile(r'"([^"]*)"')
+KINDS_NAMED = re.compile(r"\b(column|label|setting|id|name)(?= $)")
+"""What a quoted name may be the name of; several of them are named in the plural."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,54 @@ class Finding:
         }
 
 
+def told_together(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings for people to read: those that differ in one quoted name alone become one with all the names.
+
+    A file may lack 28 labels in the same way; that is one thing to know and not 28. Up to 10 names are written out.
+    """
+    alike: dict[Finding, list[Finding]] = {}
+    for finding in findings:
+        place, found = (QUOTED.sub('""', text) for text in (finding.place, finding.found))
+        alike.setdefault(replace(finding, place=place, found=found), []).append(finding)
+    return [each for kind in alike.values() for each in _joined_kind(kind)]
+
+
+def _joined_kind(alike: Sequence[Finding]) -> list[Finding]:
+    """Findings that are equal but for their quoted names, joined over the name that most of them differ in."""
+    names_of = [tuple(QUOTED.findall(f"{each.place}\n{each.found}")) for each in alike]
+    ways = []
+    for slot in range(len(names_of[0])):
+        by_others: dict[tuple[str, ...], list[int]] = {}
+        for number, names in enumerate(names_of):
+            by_others.setdefault(names[:slot] + names[slot + 1 :], []).append(number)
+        ways.append((slot, list(by_others.values())))
+    if len(alike) == 1 or not ways:
+        return list(dict.fromkeys(alike))
+    slot, parts = min(ways, key=lambda way: len(way[1]))
+    return [
+        _with_names(alike[part[0]], slot, list(dict.fromkeys(names_of[number][slot] for number in part)))
+        for part in parts
+    ]
+
+
+def _with_names(finding: Finding, slot: int, names: Sequence[str]) -> Finding:
+    """`finding` with several names in place of the quoted one at `slot`, counted through place and found."""
+    if len(names) == 1:
+        return finding
+    in_place = len(QUOTED.findall(finding.place))
+    if slot < in_place:
+        return replace(finding, place=_listing(finding.place, slot, names, r"each of the \1s"))
+    return replace(finding, found=_listing(finding.found, slot - in_place, names, r"\1s"))
+
+
+def _listing(text: str, slot: int, names: Sequence[str], several: str) -> str:
+    """`text` with the first names in place of the one at `slot`; `several` is the plural of what they name."""
+    match = list(QUOTED.finditer(text))[slot]
+    more = f" and {len(names) - MAX_NAMES_SHOWN:,} more" if len(names) > MAX_NAMES_SHOWN else ""
+    listed = ", ".join(f'"{name}"' for name in names[:MAX_NAMES_SHOWN]) + more
+    return KINDS_NAMED.sub(several, text[: match.start()]) + listed + text[match.end() :]
+
+
 def describe_rows(rows: tuple[int, ...]) -> str:
     """`row 7`, or `rows 1, 2, 3 and 40 more`."""
     shown = ", ".join(f"{row:,}" for row in rows[:MAX_ROWS_SHOWN])
@@ -76,13 +130,13 @@ def _ended(sentence: str) -> str:
 
 
 class ManylabelError(Exception):
-    """Base of all errors raised on purpose; carries one or more findings."""
+    """Base of all errors raised on purpose; carries one or more findings, told with those that are alike joined."""
 
     exit_code = 1
 
     def __init__(self, *findings: Finding) -> None:
         self.findings = findings
-        super().__init__("\n".join(finding.sentence() for finding in findings))
+        super().__init__("\n".join(finding.sentence() for finding in told_together(findings)))
 
 
 class DataError(ManylabelError):

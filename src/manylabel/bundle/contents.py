@@ -109,6 +109,11 @@ class Bundle:
         if member is None:
             raise UsageError(_is_ensemble(self.model, names))
         network = self.model.network(member)
+        if network is None and any(member == model.name for model in self.model.models):
+            found = f"{member!r} is a linear model, which is not a network"
+            raise UsageError(
+                Finding("B422", "--member", found, ", ".join(names) or "none", "choose a network")
+            )
         if network is None:
             near = get_close_matches(member, names, n=1)
             step = f"did you mean {near[0]!r}?" if near else "choose one of them"

@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manylabel.bundle.files import MANIFEST, names_in, replaced_leftovers
+from manylabel.bundle.files import (
+    CONFIG,
+    DECISIONS,
+    MANIFEST,
+    PROBES,
+    SEEN_TEXTS,
+    SETTINGS,
+    names_in,
+    replaced_leftovers,
+)
 from manylabel.digest import sha256_of
 from manylabel.errors import BundleError, Finding
 
@@ -18,6 +27,7 @@ FORMAT_VERSION = 2
 ENSEMBLE_VERSION = 3
 """Several models in folders of their own under models/, and ensemble.json; one network stays in version 2."""
 RESTORE = "copy the model again from where it is intact, or train it again"
+OF_EVERY_MODEL = {DECISIONS, PROBES, SEEN_TEXTS, SETTINGS}
 
 
 class _Part(BaseModel):
@@ -109,10 +119,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises BundleError naming missing, extra and changed files.
     """
     present = names_in(folder, manifest.files) - {MANIFEST}
-    findings = [
-        Finding("B403", str(folder / name), "the file is missing", next_step=RESTORE)
-        for name in sorted(set(manifest.files) - present)
-    ]
+    findings = _missing(folder, sorted(set(manifest.files) - present), of=len(manifest.files))
     findings += [
         Finding("B404", str(folder / name), "not a file of this model", "only the files in manifest.json",
                 "move it elsewhere")
@@ -138,18 +145,44 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         raise BundleError(*findings)
 
 
+def _missing(folder: Path, names: list[str], *, of: int) -> list[Finding]:
+    """One finding a missing file, and one in all for a folder that was emptied."""
+    if names and len(names) == of:
+        found = f"all {of} files of the model are missing, manifest.json alone is there"
+        return [Finding("B403", str(folder), found, next_step=RESTORE)]
+    return [Finding("B403", str(folder / name), "the file is missing", next_step=RESTORE) for name in names]
+
+
 def _no_model(folder: Path) -> Finding:
     what, next_step = "no such folder", "check the path"
     if folder.is_dir():
-        what = "no manifest.json, so not a manylabel model"
+        what, next_step = _other_folder(folder)
     elif folder.exists():
         what, next_step = "it is a file, not a folder", "name the folder of the model"
+        if (folder.parent / MANIFEST).is_file():
+            next_step = f"name the folder that it lies in: {folder.parent}"
     if leftovers := replaced_leftovers(folder):
         next_step = (
             f"a save was cut short; the former model is in {leftovers[-1]}: rename it to {folder.name}, "
             "or save again"
         )
     return Finding("B401", str(folder), what, "a folder written by manylabel train", next_step)
+
+
+def _other_folder(folder: Path) -> tuple[str, str]:
+    """What a folder without manifest.json is instead of a model, and what to do."""
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return "the folder is empty", f"check the path, or {RESTORE}"
+    if names >= OF_EVERY_MODEL:
+        return "manifest.json is missing, all else looks like a model", RESTORE
+    inner = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+    if inner:
+        return "no manifest.json, but folders in it are models", f"name one, for example {folder / inner[0]}"
+    if CONFIG in names:
+        step = f"train a model from it: manylabel train FILE --encoder {folder} --out MODEL"
+        return "it is an encoder, not a trained model", step
+    return "no manifest.json, so not a manylabel model", "check the path"
 
 
 def _damaged(path: Path) -> Finding:

@@ -12,11 +12,13 @@ from contextlib import suppress
 from difflib import SequenceMatcher
 from typing import Any
 
-from manylabel.errors import Finding, ManylabelError
+from manylabel.errors import Finding, ManylabelError, told_together
 
 NEAR = 0.7
 """`difflib` ratio from which an option, or its first word, is meant by a misspelt one."""
 MAX_SUGGESTED = 3
+VALIDATION = "Value error, "
+"""What the checks of typed values put before their own sentence."""
 OTHER_PLACE = "choose another place"
 ADVICE = {
     errno.ENOSPC: f"free space, or {OTHER_PLACE}",
@@ -46,7 +48,7 @@ def tell_refusal(error: ManylabelError, *, as_json: bool) -> int:
     """Every finding of `error`; returns its exit code."""
     if as_json:
         _print_findings(error.findings)
-    for finding in error.findings:
+    for finding in told_together(error.findings):
         say(finding.sentence())
     return error.exit_code
 
@@ -73,29 +75,26 @@ def tell_defect(error: Exception, *, as_json: bool) -> int:
     return 1
 
 
-def tell_wrong_usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401 - typer's UsageError, which has no public name
-    """Typer's sentence about a wrong command line, below its usage line; returns the exit code."""
+def tell_wrong_usage(error: Any, *, as_json: bool, called: str = "manylabel") -> int:  # noqa: ANN401 - typer's
+    """Typer's sentence about a wrong command line as a finding, and how the command is called; returns the exit code.
+
+    `called` is the command, for an error that does not know where it happened.
+    """
     code: int = getattr(error, "exit_code", 2)
     context, message = getattr(error, "ctx", None), error.format_message()
-    if context is not None and message == context.get_help():  # `manylabel` alone is answered with its help.
-        lines = message.split("\n")
-    else:
-        if hasattr(error, "possibilities"):
-            message = f"{error.message}.{_suggestion(error.option_name, _options(context))}"
-        message = " ".join(message.split())
-        lines = [*_usage(context), f"Error: {message}"]
+    place = called if context is None else context.command_path
+    is_help = context is not None and message == context.get_help()
+    if hasattr(error, "possibilities"):
+        message = f"{error.message}.{_suggestion(error.option_name, _options(context))}"
+    found = "no command is given" if is_help else " ".join(message.split()).replace(VALIDATION, "")
+    finding = Finding("U200", place, found, next_step=f"{place} --help")
+    usage = [] if context is None else context.get_usage().split("\n")
     if as_json:
-        _print_findings([Finding("U200", "command line", message, next_step="see --help")])
-    for line in lines:
+        _print_findings([finding])
+    # `manylabel` alone is answered with its help.
+    for line in message.split("\n") if is_help else [finding.sentence(), *usage]:
         say(line)
     return code
-
-
-def _usage(context: Any) -> list[str]:  # noqa: ANN401 - typer's Context
-    """How the command is called, and where its options are explained."""
-    if context is None:
-        return []
-    return [*context.get_usage().split("\n"), f"Try '{context.command_path} --help' for help.", ""]
 
 
 def _options(context: Any) -> list[str]:  # noqa: ANN401 - typer's Context

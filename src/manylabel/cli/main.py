@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         unsaid = member.unsaid(error) if member is not None else None
-        code = _tell(error, as_json=as_json) if unsaid is None else unsaid
+        code = _tell(error, as_json=as_json, called=_called(arguments)) if unsaid is None else unsaid
     _release(sys.stdout)
     _release(sys.stderr)
     if member is not None:
@@ -129,14 +129,24 @@ def _options(arguments: list[str]) -> list[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _tell(error: Exception, *, as_json: bool) -> int:
+def _called(arguments: list[str]) -> str:
+    """The command that was asked for, as it is written."""
+    chosen = _chosen(arguments)
+    return f"manylabel {chosen}" if chosen in COMMANDS else "manylabel"
+
+
+def _chosen(arguments: list[str]) -> str | None:
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
+
+
+def _tell(error: Exception, *, as_json: bool, called: str) -> int:
     """Say what went wrong; returns the exit code."""
     if isinstance(error, ManylabelError):
         return tell_refusal(error, as_json=as_json)
     if isinstance(error, OSError):
         return tell_system_error(error, as_json=as_json)
     if hasattr(error, "format_message"):  # Typer's own errors.
-        return tell_wrong_usage(error, as_json=as_json)
+        return tell_wrong_usage(error, as_json=as_json, called=called)
     return tell_defect(error, as_json=as_json)
 
 
@@ -145,8 +155,7 @@ def _run(arguments: list[str]) -> int:
 
     Typer's own main turns KeyboardInterrupt and BrokenPipeError into exit codes without a word, so it is not used.
     """
-    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
-    command = typer.main.get_command(build_app(chosen))
+    command = typer.main.get_command(build_app(_chosen(arguments)))
     try:
         # `train --processes` passes the arguments on.
         with command.make_context("manylabel", list(arguments), obj=tuple(arguments)) as context:

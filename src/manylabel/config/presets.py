@@ -124,7 +124,7 @@ def nothing_left(preset: Preset, differing: Iterable[str]) -> Finding:
         f"--preset {preset.name}",
         found,
         f"a preset ({_names()}) of which something is left",
-        "leave out --preset, or what contradicts it (a saved run.yaml names every setting)",
+        "leave out --preset, or what contradicts it (the settings.yaml of a saved model names every setting)",
     )
 
 

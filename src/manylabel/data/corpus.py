@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from manylabel.config.schema import DataSettings
+from manylabel.data.header import data_in_header
 from manylabel.data.layout import Layout, PredictionColumns, guess_layout, with_stored_header
 from manylabel.data.parquet import plain_schema
 from manylabel.data.problems import Problem, RowProblems, finding
@@ -89,15 +90,16 @@ def read_corpus(
     rows = read_rows(path, with_stored_header(options, stored))
     if rows.table.num_rows == 0:
         raise DataError(*(rows.findings or (_no_rows(path.name),)))
+    doubts = data_in_header(rows.table, path, with_stored_header(options, stored))
     try:
         layout = guess_layout(rows.table, options, path.name, labels=labels, stored=stored)
     except DataError as problem:
-        raise DataError(*rows.findings, *problem.findings) from problem
+        raise DataError(*rows.findings, *problem.findings, *doubts) from problem
     corpus, findings = to_corpus(
         rows.table, layout, path.name, labels=labels, rows_N=rows.rows_N, is_named=names_labels(options)
     )
     notes = unused_columns(rows.table, layout, path.name) if labels is None else []
-    return ReadCorpus(corpus, layout, (*rows.findings, *notes, *findings))
+    return ReadCorpus(corpus, layout, (*rows.findings, *doubts, *notes, *findings))
 
 
 def load_table(

@@ -30,7 +30,10 @@ class LabelSummary:
 
 @dataclass(frozen=True)
 class LengthSummary:
-    """Tokens per text: quantiles, the longest, and how many texts exceed `max_length` and are cut."""
+    """Tokens per text: quantiles, the longest, and how many texts exceed `max_length` and are cut.
+
+    `counted_in_part` are texts of which only the beginning was counted; they have more tokens than the figures say.
+    """
 
     p50: int
     p90: int
@@ -40,6 +43,7 @@ class LengthSummary:
     max_length: int
     truncated: int
     truncated_share: float
+    counted_in_part: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,16 @@ class CorpusSummary:
         return values
 
 
-def describe_corpus(corpus: Corpus, token_lengths_N: IntArray | None, max_length: int) -> CorpusSummary:
+def describe_corpus(
+    corpus: Corpus, token_lengths_N: IntArray | None, max_length: int, *, counted_in_part: int = 0
+) -> CorpusSummary:
     """The summary of a corpus.
 
     Args:
         corpus: N rows.
         token_lengths_N: Tokens of each text before any cut, special tokens included; None if unknown.
         max_length: Tokens a text may have.
+        counted_in_part: Texts whose length is only that of their beginning.
 
     Returns:
         Counts, shares from 0 to 1 and lengths in tokens.
@@ -104,16 +111,16 @@ def describe_corpus(corpus: Corpus, token_lengths_N: IntArray | None, max_length
         labels_per_row=float(positives_NL.sum() / len(corpus)) if len(corpus) else 0.0,
         duplicates=int(len(corpus) - len(np.unique(groups_N))),
         contradictory=len(contradictory_rows(corpus)),
-        lengths=_lengths(token_lengths_N, max_length),
+        lengths=_lengths(token_lengths_N, max_length, counted_in_part),
     )
 
 
-def _lengths(token_lengths_N: IntArray | None, max_length: int) -> LengthSummary | None:
+def _lengths(token_lengths_N: IntArray | None, max_length: int, counted_in_part: int) -> LengthSummary | None:
     if token_lengths_N is None or len(token_lengths_N) == 0:
         return None
     p50, p90, p95, p99 = (
         int(value) for value in np.quantile(token_lengths_N, QUANTILES, method="inverted_cdf")
     )
     truncated = int((token_lengths_N > max_length).sum())
-    longest = int(token_lengths_N.max())
-    return LengthSummary(p50, p90, p95, p99, longest, max_length, truncated, truncated / len(token_lengths_N))
+    longest, share = int(token_lengths_N.max()), truncated / len(token_lengths_N)
+    return LengthSummary(p50, p90, p95, p99, longest, max_length, truncated, share, counted_in_part)

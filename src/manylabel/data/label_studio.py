@@ -17,11 +17,13 @@ from xml.etree import ElementTree
 import numpy as np
 
 from manylabel.data.problems import finding, shown_value
-from manylabel.errors import MAX_ROWS_SHOWN, DataError, Finding
+from manylabel.errors import MAX_ROWS_SHOWN, DataError, Finding, counted
 from manylabel.values import NOT_ANNOTATED, Corpus, IntArray, LabelSet
 
 LABELS, TEXT, PAIR, HINT = "labels", "text", "pair", "suspected"
 """Names that the interface, the tasks and the export share."""
+GIVEN = "labels of the file"
+"""The name of the prediction that holds what was given."""
 WRITABLE_CONTROLS = "\t\n\r"
 """Control characters that XML 1.0 can write."""
 
@@ -41,16 +43,24 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Corrections:
-    """The labels after people looked: int8 of N rows and L labels. `notes` say which tasks changed nothing."""
+    """The labels after people looked: int8 of N rows and L labels.
+
+    `rows_seen` counts rows that somebody answered, `tasks_skipped` tasks without a completed annotation; `notes` name
+    these.
+    """
 
     targets_NL: IntArray
     rows_seen: int
     cells_changed: int
+    tasks_skipped: int
     notes: tuple[Finding, ...]
 
 
 def tasks_of(corpus: Corpus, tasks: Iterable[Task], *, model_version: str) -> list[dict[str, Any]]:
-    """Tasks to import: text and id as data, the given labels as annotation, the model's as prediction."""
+    """Tasks to import: text and id as data, the given labels and the model's as predictions.
+
+    The given labels are no annotation: Label Studio counts a task that has one as done, before anybody looked at it.
+    """
     return [_task(corpus, task, model_version) for task in tasks]
 
 
@@ -84,8 +94,9 @@ def labeling_interface(labels: LabelSet, *, has_pair: bool) -> str:
 def read_corrections(path: Path, corpus: Corpus) -> Corrections:
     """The labels in a JSON export, laid over those of the corpus; rows without a task keep theirs.
 
-    Of several annotations of a task the newest counts that was not cancelled. A chosen label becomes 1. One that is not
-    chosen becomes 0, but stays -1 where it was: nobody can say whether it was looked at.
+    Of several annotations of a task the newest counts that somebody completed. A task without one is not counted as
+    seen: it has none, they were cancelled, or only the one with the given labels that was imported with it. A chosen
+    label becomes 1. One that is not chosen becomes 0, but stays -1 where it was: nobody can say whether it was seen.
 
     Raises:
         DataError: with everything that is wrong with the export at once, tasks without annotation included.
@@ -102,9 +113,10 @@ def _task(corpus: Corpus, task: Task, model_version: str) -> dict[str, Any]:
     pair = {} if corpus.pairs is None else {PAIR: corpus.pairs[task.row]}
     return {
         "data": {"id": corpus.ids[task.row], TEXT: corpus.texts[task.row], **pair, HINT: task.hint},
-        "annotations": [{"result": _result(given)}],
+        "annotations": [],
         "predictions": [
-            {"model_version": model_version, "score": task.score, "result": _result(task.predicted)}
+            {"model_version": GIVEN, "result": _result(given)},
+            {"model_version": model_version, "score": task.score, "result": _result(task.predicted)},
         ],
     }
 
@@ -172,7 +184,7 @@ class _Reader:
             return
         if data.get(TEXT, self._corpus.texts[row]) != self._corpus.texts[row]:
             self._other_texts.append(row)
-        annotation = _newest(annotations)
+        annotation = _newest(annotations, self._given(row))
         if annotation is None:
             self._unanswered.append(identity)
             return
@@ -185,6 +197,11 @@ class _Reader:
         if self._answers.setdefault(row, answer) != answer:
             self._twice.append(row)
 
+    def _given(self, row: int) -> frozenset[str]:
+        """The labels that the corpus has for a row."""
+        columns = np.flatnonzero(self._corpus.targets_NL[row] == 1)
+        return frozenset(self._corpus.labels.names[column] for column in columns)
+
     def result(self) -> Corrections:
         """The corrected targets. Raises DataError with every error, and with the notes."""
         errors, notes = self._errors(), self._notes()
@@ -196,7 +213,7 @@ class _Reader:
             before_L = targets_NL[row]
             targets_NL[row] = np.where(chosen_L, 1, np.where(before_L == NOT_ANNOTATED, NOT_ANNOTATED, 0))
         changed = int((targets_NL != self._corpus.targets_NL).sum())
-        return Corrections(targets_NL, len(self._answers), changed, tuple(notes))
+        return Corrections(targets_NL, len(self._answers), changed, len(self._unanswered), tuple(notes))
 
     def _errors(self) -> list[Finding]:
         labels, source, errors = self._corpus.labels.names, self._corpus.source, []
@@ -236,9 +253,12 @@ class _Reader:
     def _notes(self) -> list[Finding]:
         if not self._unanswered:
             return []
-        found = f"the task with id {_listed(self._unanswered)} has no annotation; its row keeps its labels"
+        tasks = counted(len(self._unanswered), "task")
+        ids = _listed(self._unanswered)
+        found = f"{tasks} skipped, not completed by anybody: id {ids}; their rows keep their labels"
         step = "submit them in Label Studio, or leave it so"
-        return [finding("D186", self._source, found, "an annotation a task", step, severity="warning")]
+        allowed = "a completed annotation a task"
+        return [finding("D186", self._source, found, allowed, step, severity="warning")]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -247,14 +267,26 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _newest(annotations: Sequence[Any]) -> Mapping[str, Any] | None:
-    """The annotation of the latest time that was not cancelled; of equal times the last one listed."""
-    given = [each for each in annotations if isinstance(each, dict) and not each.get("was_cancelled")]
+def _newest(annotations: Sequence[Any], given: frozenset[str]) -> Mapping[str, Any] | None:
+    """The annotation of the latest time that somebody completed; of equal times the last one listed."""
+    done = [each for each in annotations if isinstance(each, dict) and _is_completed(each, given)]
     return max(
-        reversed(given),
+        reversed(done),
         key=lambda each: str(each.get("updated_at") or each.get("created_at") or ""),
         default=None,
     )
+
+
+def _is_completed(annotation: Mapping[str, Any], given: frozenset[str]) -> bool:
+    """Whether somebody answered: not cancelled, and not the given labels as they were imported.
+
+    Label Studio exports the seconds that somebody worked as `lead_time`, null for what was imported, and newer versions
+    the last action. Null with other labels than the given ones can only be somebody's answer, by a program.
+    """
+    if annotation.get("was_cancelled") or annotation.get("last_action") == "imported":
+        return False
+    untimed = "lead_time" in annotation and annotation["lead_time"] is None
+    return not (untimed and _choices(annotation) == given)
 
 
 def _choices(annotation: Mapping[str, Any]) -> frozenset[str] | None:

@@ -139,7 +139,7 @@ def fit_blend(
         targets_NL: 1, 0 or -1 (not annotated; such cells are left out).
         components: C names.
         labels: L names.
-        seed: Of the inner division that chooses the ridge of `stacked`.
+        seed: Of the inner division that chooses the ridge of `stacked`, and of the sample of many rows.
 
     Raises:
         ValueError: the shapes disagree, there is no row, or a logit is not finite.
@@ -156,7 +156,7 @@ def fit_blend(
     if kind == "ranks":
         arrays["knots_P"], arrays["places_P"], arrays["starts_S"] = rank_knots(clipped_CNL)
     elif kind == "greedy":
-        arrays["weights_CL"] = greedy_weights(clipped_CNL, targets_NL)
+        arrays["weights_CL"] = greedy_weights(clipped_CNL, targets_NL, seed=seed)
     elif kind == "stacked":
         arrays["weights_CL"], arrays["intercepts_L"] = stacked_weights(clipped_CNL, targets_NL, seed=seed)
     return Blend(kind, tuple(labels), tuple(components), arrays)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from manylabel.errors import counted
 from manylabel.values import BoolArray, FloatArray, IntArray
 
 
@@ -111,6 +112,8 @@ def why_unjudged(num_positives: int, num_rows: int, min_positives: int) -> str |
     """Why a threshold cannot be chosen on these rows, or None where it can: it needs as many negatives as positives."""
     needed = max(min_positives, 1)
     if num_positives < needed:
-        return f"{num_positives} positive rows, at least {needed} needed"
+        return f"{counted(num_positives, 'positive row')}, at least {needed} needed"
     num_negatives = num_rows - num_positives
-    return f"{num_negatives} negative rows, at least {needed} needed" if num_negatives < needed else None
+    if num_negatives < needed:
+        return f"{counted(num_negatives, 'negative row')}, at least {needed} needed"
+    return None

@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from manylabel.data.problems import near_name
+from manylabel.data.problems import finding, near_name
 from manylabel.decisions.cuts import (
     Cuts,
     all_cuts,
@@ -49,6 +49,7 @@ ALLOWED = (
 BY_HAND = "chosen by hand"
 MAX_BETA = 100.0
 MAX_COST = 1e9
+MAX_LABELS_NAMED = 20
 
 Kind = Literal["fbeta", "recall", "precision", "cost", "alerts", "at", "one"]
 
@@ -160,51 +161,75 @@ def fit_goal(
     """
     own = dict(per_label or {})
     check_rows(targets_NL, probabilities_NL, labels)
-    _check_own_goals(own, labels)
+    check_own_goals(own, labels)
     values_L = np.full(len(labels), default, dtype=np.float64)
-    reasons: list[str | None] = [None] * len(labels)
-    notes: list[str | None] = [None] * len(labels)
     goals = [own.get(name, goal) for name in labels]
+    reasons = why_not_fitted(targets_NL, goals, min_positives=min_positives)
+    notes: list[str | None] = [None] * len(labels)
     together = [column for column, each in enumerate(goals) if each.kind == "one"]
-    if together:
-        targets_NG, probabilities_NG = targets_NL[:, together], probabilities_NL[:, together]
-        if goal.average == "samples":
-            # Only rows with all labels annotated have an F1 of their own, as in the evaluation.
-            complete_N = (targets_NG >= 0).all(axis=1)
-            targets_NG, probabilities_NG = targets_NG[complete_N], probabilities_NG[complete_N]
-        reason = _why_unjudged_together(targets_NG, min_positives)
-        shared = default if reason else _one_threshold(targets_NG, probabilities_NG, goal, default)
-        for column in together:
-            values_L[column], reasons[column] = shared, reason
+    if together and reasons[together[0]] is None:
+        rows_R = _counted_together(targets_NL[:, together], goal)
+        shared = targets_NL[rows_R][:, together], probabilities_NL[rows_R][:, together]
+        values_L[together] = _one_threshold(*shared, goal, default)
     for column, (positives_K, scores_K) in enumerate(annotated_columns(targets_NL, probabilities_NL)):
-        if goals[column].kind == "one":
-            continue
         if goals[column].kind == "at":
             values_L[column], notes[column] = goals[column].amount, BY_HAND
-            continue
-        reasons[column] = why_unjudged(int(positives_K.sum()), len(positives_K), min_positives)
-        if reasons[column] is None:
+        elif goals[column].kind != "one" and reasons[column] is None:
             values_L[column], notes[column] = choose(all_cuts(positives_K, scores_K), goals[column], default)
     judged_L = np.array([reason is None for reason in reasons], dtype=np.bool_)
     written = tuple(str(each) if judged else None for each, judged in zip(goals, judged_L, strict=True))
-    return Thresholds(tuple(labels), values_L, judged_L, tuple(reasons), written, tuple(notes))
+    return Thresholds(tuple(labels), values_L, judged_L, reasons, written, tuple(notes))
 
 
-def _check_own_goals(own: Mapping[str, Goal], labels: Sequence[str]) -> None:
-    unknown = [name for name in own if name not in labels]
-    if unknown:
-        near = near_name(unknown[0], labels)
-        step = "write the name as it is in the model" if near is None else f'did you mean "{near}"?'
-        raise ConfigError(
-            Finding(
-                "C242", "goal of a label", f'there is no label "{unknown[0]}"', ", ".join(labels[:20]), step
-            )
-        )
+def why_not_fitted(
+    targets_NL: IntArray, goals: Sequence[Goal], *, min_positives: int
+) -> tuple[str | None, ...]:
+    """Why the rows are too few for each label's goal, None where they are not; needs no probability.
+
+    `goals` has one entry a label. The labels of the goal `one` share one answer, and one chosen by hand needs no rows.
+    """
+    together = [column for column, goal in enumerate(goals) if goal.kind == "one"]
+    reasons: list[str | None] = [None] * len(goals)
+    if together:
+        targets_NG = targets_NL[:, together]
+        targets_RG = targets_NG[_counted_together(targets_NG, goals[together[0]])]
+        shared = why_unjudged(int((targets_RG == 1).sum()), int((targets_RG >= 0).sum()), min_positives)
+    for column, goal in enumerate(goals):
+        targets_N = targets_NL[:, column]
+        if goal.kind == "one":
+            reasons[column] = shared
+        elif goal.kind != "at":
+            positives, rows = int((targets_N == 1).sum()), int((targets_N >= 0).sum())
+            reasons[column] = why_unjudged(positives, rows, min_positives)
+    return tuple(reasons)
+
+
+def _counted_together(targets_NG: IntArray, goal: Goal) -> BoolArray:
+    """Which rows count for one threshold: only those with all labels annotated have an F1 of their own."""
+    if goal.average == "samples":
+        complete_N: BoolArray = np.all(targets_NG >= 0, axis=1)
+        return complete_N
+    return np.ones(len(targets_NG), dtype=np.bool_)
+
+
+def check_own_goals(own: Mapping[str, Goal], labels: Sequence[str]) -> None:
+    """Raise ConfigError with every name that is no label, its nearest one proposed, and for the goal `one`."""
+    findings = []
+    for name in own:
+        if name not in labels:
+            near = near_name(name, labels)
+            step = "write the name as it is in the model" if near is None else f'did you mean "{near}"?'
+            allowed = ", ".join(labels[:MAX_LABELS_NAMED])
+            if len(labels) > MAX_LABELS_NAMED:
+                allowed += f" and {len(labels) - MAX_LABELS_NAMED} more"
+            findings.append(finding("C242", "goal of a label", f'there is no label "{name}"', allowed, step))
     if any(each.kind == "one" for each in own.values()):
-        raise ConfigError(
-            Finding("C243", "goal of a label", "one= is a goal of all labels together",
+        findings.append(
+            finding("C243", "goal of a label", "one= is a goal of all labels together",
                     "a goal of one label, such as recall=0.95", "give one= as the goal of all labels")
         )  # fmt: skip
+    if findings:
+        raise ConfigError(*findings)
 
 
 def choose(cuts: Cuts, goal: Goal, default: float) -> tuple[float, str | None]:
@@ -255,10 +280,6 @@ _CHOOSERS: Mapping[str, Callable[[Cuts, Goal, float], tuple[int, str | None]]] =
     "cost": _least_cost,
     "alerts": _few_alerts,
 }
-
-
-def _why_unjudged_together(targets_NG: IntArray, min_positives: int) -> str | None:
-    return why_unjudged(int((targets_NG == 1).sum()), int((targets_NG >= 0).sum()), min_positives)
 
 
 def _one_threshold(targets_NG: IntArray, probabilities_NG: FloatArray, goal: Goal, default: float) -> float:

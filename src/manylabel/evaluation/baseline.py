@@ -17,8 +17,9 @@ prediction need not wait for.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ import scipy.sparse
 from scipy.special import expit
 
 from manylabel.errors import BundleError, Finding
+from manylabel.evaluation.linear_parts import Arrays, Kinds, array_problems, choose_columns, named_arrays
 from manylabel.values import FloatArray, IntArray
 
 HASH_COLUMNS = 2**20
@@ -67,12 +69,10 @@ class LinearBaseline:
 
     def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Everything but the label names as named arrays, for a file without pickle."""
-        return {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        return named_arrays(self, _ARRAYS)
 
     @classmethod
-    def from_arrays(
-        cls, arrays: Mapping[str, npt.NDArray[np.generic]], labels: Sequence[str]
-    ) -> LinearBaseline:
+    def from_arrays(cls, arrays: Arrays, labels: Sequence[str]) -> LinearBaseline:
         """Rebuild what `to_arrays` gave.
 
         Raises:
@@ -82,11 +82,11 @@ class LinearBaseline:
         problems = _array_problems(arrays, len(labels))
         if problems:
             raise BundleError(*(_finding(problem) for problem in problems))
-        fields = {name: np.ascontiguousarray(arrays[name]) for name in _ARRAYS}
+        fields: dict[str, Any] = {name: np.ascontiguousarray(arrays[name]) for name in _ARRAYS}
         return cls(labels=tuple(labels), **fields)
 
 
-_ARRAYS: Mapping[str, tuple[type[np.generic], str]] = {
+_ARRAYS: Kinds = {
     "columns_K": (np.int32, "K"),
     "inverse_document_frequency_K": (np.float32, "K"),
     "coefficients_KL": (np.float32, "KL"),
@@ -96,22 +96,13 @@ _ARRAYS: Mapping[str, tuple[type[np.generic], str]] = {
 }
 
 
-def _array_problems(arrays: Mapping[str, npt.NDArray[np.generic]], num_labels: int) -> list[str]:
-    missing = [f"{name} is missing" for name in _ARRAYS if name not in arrays]
-    if missing:
-        return missing
-    sizes = {"K": arrays["columns_K"].size, "L": num_labels}
-    problems = []
-    for name, (kind, letters) in _ARRAYS.items():
-        array, shape = arrays[name], tuple(sizes[letter] for letter in letters)
-        if array.dtype != kind or array.shape != shape:
-            problems.append(f"{name} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
-        elif not np.isfinite(array).all():
-            problems.append(f"{name} holds a number that is not finite")
+def _array_problems(arrays: Arrays, num_labels: int) -> list[str]:
+    if problems := array_problems(arrays, _ARRAYS, num_labels=num_labels):
+        return problems
     columns_K = arrays["columns_K"].astype(np.int64)
-    if columns_K.size and not problems and (columns_K.min() < 0 or columns_K.max() >= HASH_COLUMNS):
-        problems.append(f"columns_K holds a column outside 0 to {HASH_COLUMNS - 1}")
-    return problems
+    if columns_K.size and (columns_K.min() < 0 or columns_K.max() >= HASH_COLUMNS):
+        return [f"columns_K holds a column outside 0 to {HASH_COLUMNS - 1}"]
+    return []
 
 
 def _finding(problem: str) -> Finding:
@@ -137,7 +128,12 @@ def fit_baseline(
     if targets_NL.shape != (len(texts), len(labels)):
         raise ValueError(f"targets are {targets_NL.shape}, expected {(len(texts), len(labels))}")
     counts_NK = scipy.sparse.vstack([_count(texts[chunk]) for chunk in _chunks(len(texts))], format="csr")
-    columns_K, inverse_document_frequency_K = _choose_columns(counts_NK, len(labels))
+    columns_K, inverse_document_frequency_K = choose_columns(
+        np.bincount(counts_NK.indices, minlength=HASH_COLUMNS),
+        len(texts),
+        min_texts=MIN_TEXTS_PER_COLUMN,
+        most=max(MAX_COEFFICIENTS // max(len(labels), 1), 1),
+    )
     features_NK = _weigh(counts_NK[:, columns_K], inverse_document_frequency_K).astype(np.float64)
     coefficients_KL = np.zeros((len(columns_K), len(labels)), dtype=np.float32)
     intercepts_L, prevalence_L = np.zeros(len(labels)), np.zeros(len(labels))
@@ -185,20 +181,6 @@ def _count(texts: Sequence[str]) -> scipy.sparse.csr_matrix:
         dtype=np.float32,
     )
     return vectorizer.transform(texts)
-
-
-def _choose_columns(
-    counts_NK: scipy.sparse.csr_matrix, num_labels: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Columns of two texts or more; their smoothed inverse document frequency ln((1 + N) / (1 + n)) + 1."""
-    texts_with_K = np.bincount(counts_NK.indices, minlength=HASH_COLUMNS)
-    columns = np.flatnonzero(texts_with_K >= MIN_TEXTS_PER_COLUMN)
-    limit = max(MAX_COEFFICIENTS // max(num_labels, 1), 1)
-    if len(columns) > limit:
-        most_texts_first = np.argsort(-texts_with_K[columns], kind="stable")
-        columns = np.sort(columns[most_texts_first[:limit]])
-    frequency = np.log((1.0 + counts_NK.shape[0]) / (1.0 + texts_with_K[columns])) + 1.0
-    return columns.astype(np.int32), frequency.astype(np.float32)
 
 
 def _weigh(

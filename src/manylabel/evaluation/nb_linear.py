@@ -24,8 +24,9 @@ Letters: N texts, K columns in use, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ import scipy.sparse
 from scipy.special import expit, logit
 
 from manylabel.errors import BundleError, Finding
+from manylabel.evaluation.linear_parts import Arrays, Kinds, array_problems, choose_columns, named_arrays
 from manylabel.evaluation.ngrams import NUM_COLUMNS, WORD_BITS, count_ngrams
 from manylabel.values import BoolArray, FloatArray, IntArray
 
@@ -91,10 +93,10 @@ class NbLinear:
 
     def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Everything but the label names as named arrays, for a file without pickle."""
-        return {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        return named_arrays(self, _ARRAYS)
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]], labels: Sequence[str]) -> NbLinear:
+    def from_arrays(cls, arrays: Arrays, labels: Sequence[str]) -> NbLinear:
         """Rebuild what `to_arrays` gave.
 
         Raises:
@@ -103,11 +105,11 @@ class NbLinear:
         """
         if problems := _array_problems(arrays, len(labels)):
             raise BundleError(*(_finding(problem) for problem in problems))
-        fields = {name: np.ascontiguousarray(arrays[name]) for name in _ARRAYS}
+        fields: dict[str, Any] = {name: np.ascontiguousarray(arrays[name]) for name in _ARRAYS}
         return cls(labels=tuple(labels), **fields)
 
 
-_ARRAYS: Mapping[str, tuple[type[np.generic], str]] = {
+_ARRAYS: Kinds = {
     "columns_K": (np.int32, "K"),
     "inverse_document_frequency_K": (np.float32, "K"),
     "coefficients_KL": (np.float32, "KL"),
@@ -118,19 +120,8 @@ _ARRAYS: Mapping[str, tuple[type[np.generic], str]] = {
 }
 
 
-def _array_problems(arrays: Mapping[str, npt.NDArray[np.generic]], num_labels: int) -> list[str]:
-    missing = [f"{name} is missing" for name in _ARRAYS if name not in arrays]
-    if missing:
-        return missing
-    sizes = {"K": arrays["columns_K"].size, "L": num_labels, "1": 1}
-    problems = []
-    for name, (kind, letters) in _ARRAYS.items():
-        array, shape = arrays[name], tuple(sizes[letter] for letter in letters)
-        if array.dtype != kind or array.shape != shape:
-            problems.append(f"{name} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
-        elif not np.isfinite(array).all():
-            problems.append(f"{name} holds a number that is not finite")
-    if problems:
+def _array_problems(arrays: Arrays, num_labels: int) -> list[str]:
+    if problems := array_problems(arrays, _ARRAYS, num_labels=num_labels):
         return problems
     columns_K = arrays["columns_K"].astype(np.int64)
     if columns_K.size and (
@@ -166,7 +157,10 @@ def fit_nb_linear(
         raise ValueError(f"targets are {targets_NL.shape}, expected {(len(texts), len(labels))}")
     limit = _character_limit(texts)
     chunks = list(count_ngrams(texts, character_limit=limit))
-    columns_K, frequency_K = _choose_columns(chunks, len(texts), len(labels))
+    most = max(MAX_COEFFICIENTS // max(len(labels), 1), 1)
+    columns_K, frequency_K = choose_columns(
+        _texts_with(chunks), len(texts), min_texts=MIN_TEXTS_PER_COLUMN, most=most
+    )
     features = _features(chunks, columns_K, frequency_K)
     coefficients_KL = np.zeros((len(columns_K), len(labels)), dtype=np.float32)
     intercepts_L, prevalence_L = np.zeros(len(labels)), np.zeros(len(labels))
@@ -201,20 +195,12 @@ def _character_limit(texts: Sequence[str]) -> int:
     return CHARACTER_LIMITS[-1]
 
 
-def _choose_columns(
-    chunks: Sequence[scipy.sparse.csr_matrix], num_texts: int, num_labels: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Columns of three texts or more; their smoothed inverse document frequency ln((1 + N) / (1 + n)) + 1."""
+def _texts_with(chunks: Sequence[scipy.sparse.csr_matrix]) -> npt.NDArray[np.int64]:
+    """How many texts hold each column there could be."""
     texts_with_K = np.zeros(NUM_COLUMNS, np.int64)
     for counts in chunks:
         texts_with_K += np.bincount(counts.indices, minlength=NUM_COLUMNS)
-    columns = np.flatnonzero(texts_with_K >= MIN_TEXTS_PER_COLUMN)
-    limit = max(MAX_COEFFICIENTS // max(num_labels, 1), 1)
-    if len(columns) > limit:
-        most_texts_first = np.argsort(-texts_with_K[columns], kind="stable")
-        columns = np.sort(columns[most_texts_first[:limit]])
-    frequency = np.log((1.0 + num_texts) / (1.0 + texts_with_K[columns])) + 1.0
-    return columns.astype(np.int32), frequency.astype(np.float32)
+    return texts_with_K
 
 
 def _features(

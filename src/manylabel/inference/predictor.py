@@ -163,12 +163,15 @@ def _listed(texts: Iterable[str]) -> Sequence[str]:
     """The texts as a list or tuple. One str is a common slip for a list of them, and None a common cell of a table."""
     if isinstance(texts, str):
         raise TypeError("predict takes a list of texts; put the text into a list: predict([text])")
+    if hasattr(texts, "columns"):  # A frame of pandas gives the names of its columns, one by one.
+        raise TypeError("predict takes the texts, not a table; give one column of it, as in table['text']")
     if not isinstance(texts, Iterable):
         raise TypeError(f"predict takes a list of texts, not {type(texts).__name__}")
+    if hasattr(texts, "to_pylist"):  # A column of an Arrow table.
+        texts = texts.to_pylist()
     listed = texts if isinstance(texts, list | tuple) else list(texts)
     for index, text in enumerate(listed):
         if not isinstance(text, str):
-            raise TypeError(
-                f"text {index} is {type(text).__name__}, expected str; replace missing texts by ''"
-            )
+            step = "; replace missing texts by ''" if text is None or isinstance(text, float) else ""
+            raise TypeError(f"text {index} is {type(text).__name__}, expected str{step}")
     return listed

@@ -18,13 +18,13 @@ from manylabel import __version__
 from manylabel.bundle.encoder_folder import check_encoder_target
 from manylabel.bundle.files import require_writable
 from manylabel.config.schema import RunSettings, TrainingSettings
-from manylabel.errors import Finding, TrainingError, UsageError, counted
+from manylabel.errors import MAX_ROWS_SHOWN, Finding, TrainingError, UsageError, counted
 from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.pretraining import PretrainingModel
 from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.modeling.weights.pretraining_names import LoadedPretraining, load_pretraining
 from manylabel.recipes.adapt_texts import GatheredTexts, TextSources, gather_texts, make_sentences
-from manylabel.recipes.adapted_encoder import read_adaptation, save_encoder
+from manylabel.recipes.adapted_encoder import read_adaptation, require_unchanged, save_encoder
 from manylabel.recipes.check import max_length_findings
 from manylabel.recipes.fit import preflight, tell_after, tell_before
 from manylabel.recipes.masked_figures import MaskedFigures, measure
@@ -33,6 +33,7 @@ from manylabel.recipes.provenance import describe_hardware, describe_versions, f
 from manylabel.recipes.run import Run, opened_run, stopped
 from manylabel.text.masking import WordPieces
 from manylabel.text.segments import Sentences
+from manylabel.text.sentences import known_language
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.loop import Outcome, StoppedInValidation, Trainer
 from manylabel.training.observers import Observer, Step, Validated
@@ -117,6 +118,7 @@ def adapt_encoder(
     """
     processes = processes or Processes.alone()
     settings = settings.model_copy(update={"training": _own_defaults(settings.training)})
+    known_language(job.sources.language)
     check_encoder_target(job.out.resolve(), overwrite=job.overwrite)
     require_writable(job.out)
     with opened_run(job.out, processes) as run:
@@ -138,7 +140,7 @@ def adapt_encoder(
             save_encoder(parts.model, source, job.out, adaptation=facts, overwrite=job.overwrite)
             run.finish()
     if outcome.ending == "non-finite loss" and processes.is_main:
-        raise TrainingError(_not_finite(outcome, job.out))
+        raise TrainingError(_not_finite(outcome, parts, job.out))
     return report
 
 
@@ -184,6 +186,7 @@ def _assemble(
     processes: Processes,
 ) -> _Parts:
     """The network with its heads, and the texts as examples."""
+    require_unchanged(source)
     loaded = load_pretraining(
         source,
         dropout=settings.model.dropout,
@@ -355,10 +358,12 @@ def _finite(figures: MaskedFigures) -> dict[str, float | int | None]:
     }
 
 
-def _not_finite(outcome: Outcome, out: Path) -> Finding:
-    found = f"the loss or gradient of step {outcome.steps + 1:,} was not a number; " + ", ".join(
-        outcome.ids_at_fault[:8]
-    )
+def _not_finite(outcome: Outcome, parts: _Parts, out: Path) -> Finding:
+    """The step, and where the texts at fault stand, whose ids are `document 1,234`."""
+    words = [name.rpartition(" ")[2] for name in outcome.ids_at_fault]
+    numbers = dict.fromkeys(int(word.replace(",", "")) - 1 for word in words)
+    places = "; ".join(parts.gathered.place_of(number) for number in list(numbers)[:MAX_ROWS_SHOWN])
+    found = f"the loss or gradient of step {outcome.steps + 1:,} was not a number; texts: {places}"
     step = (
         f"{out} holds the last good weights (step {outcome.best_step:,}); look at these texts, or adapt with "
         "--set training.precision=fp32 or a lower --set training.learning_rate"

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from manylabel.config.schema import RunSettings
 from manylabel.data.documents import Documents, hold_out, read_documents, seen_in
 from manylabel.errors import Finding, UsageError, counted
 from manylabel.recipes.run import Run
 from manylabel.text.masking import WordPieces
 from manylabel.text.segments import Sentences
-from manylabel.text.sentences import split_sentences
+from manylabel.text.sentences import has_own_rules, split_sentences
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.observers import Observer
 from manylabel.training.pretraining_examples import capacity
-from manylabel.values import BoolArray
+from manylabel.values import BoolArray, IntArray
 
 LONGEST_SENTENCE = 8192
 """Tokens of one sentence that are read; what follows them without the end of a sentence is lost."""
@@ -40,12 +42,27 @@ class TextSources:
 
 @dataclass(frozen=True, eq=False)
 class GatheredTexts:
-    """D documents that are left, which of them only measure, and what was left out, by kind of copy."""
+    """D documents that are left, which of them only measure, and what was left out, by kind of copy.
+
+    `places_D` counts a document among all that were read, from 0.
+    """
 
     documents: Documents
     is_held_out_D: BoolArray
     left_out: Mapping[str, int]
     test: Documents | None
+    places_D: IntArray
+
+    def place_of(self, number: int) -> str:
+        """Where document `number`, from 0, stands: `mails.csv, row 7`. Empty documents are not counted."""
+        place = int(self.places_D[number])
+        for source in self.documents.sources:
+            if place < source.num_documents:
+                kind = "document" if source.column is None else "row"
+                beside = f" of the {kind}s with a text" if source.num_empty else ""
+                return f"{source.name}, {kind} {place + 1:,}{beside}"
+            place -= source.num_documents
+        raise IndexError(number)
 
     def to_json(self) -> dict[str, Any]:
         """What the encoder's folder says of the texts: names and numbers, no text."""
@@ -63,7 +80,7 @@ class GatheredTexts:
 def gather_texts(sources: TextSources, settings: RunSettings, observer: Observer) -> GatheredTexts:
     """Read all files, leave out what stands in the test files too, choose what is held out.
 
-    Raises DataError with what is wrong with a file, UsageError when nothing is left.
+    Raises DataError with what is wrong with a file, UsageError for an unknown language and when nothing is left.
     """
     observer.stage("Reading the texts")
     documents = read_documents(sources.texts, settings.data, one_a_line=sources.one_a_line)
@@ -71,7 +88,13 @@ def gather_texts(sources: TextSources, settings: RunSettings, observer: Observer
         column = "" if source.column is None else f', column "{source.column}"'
         empty = f", {source.num_empty:,} empty ones left out" if source.num_empty else ""
         observer.stage(f"  {source.name}{column}: {counted(source.num_documents, 'document')}{empty}")
+    if not has_own_rules(sources.language):
+        observer.stage(
+            f"  note: no rules are known for the ends of sentences in {sources.language}; those of a related "
+            "language or of English are used"
+        )
     test, left_out = None, {"exact": 0, "normalised": 0, "near": 0}
+    places_D = np.arange(len(documents))
     if sources.test:
         test = read_documents(sources.test, settings.data, one_a_line=sources.one_a_line)
         found = seen_in(test.texts, documents, similarity=settings.split.near_duplicate_similarity)
@@ -80,7 +103,8 @@ def gather_texts(sources: TextSources, settings: RunSettings, observer: Observer
             f"  left out as texts of the test files: {left_out['exact']:,} exact copies, "
             f"{left_out['normalised']:,} after normalisation, {left_out['near']:,} near ones"
         )
-        kept = tuple(text for text, seen in zip(documents.texts, found.seen_N, strict=True) if not seen)
+        places_D = np.flatnonzero(~found.seen_N)
+        kept = tuple(documents.texts[place] for place in places_D)
         if not kept:
             step = "name other texts, or leave --test out for files that are no test files"
             place = ", ".join(path.name for path in sources.texts)
@@ -90,7 +114,7 @@ def gather_texts(sources: TextSources, settings: RunSettings, observer: Observer
     is_held_out_D = hold_out(documents, fraction=fraction, seed=seed)
     held_out = counted(int(is_held_out_D.sum()), "document")
     observer.stage(f"  {len(documents):,} left, of which {held_out} only measure")
-    return GatheredTexts(documents, is_held_out_D, left_out, test)
+    return GatheredTexts(documents, is_held_out_D, left_out, test, places_D)
 
 
 def make_sentences(

@@ -16,8 +16,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from manylabel.bundle.encoder_folder import published_encoder, write_origin
+from manylabel.bundle.encoder_folder import ORIGIN, published_encoder, read_origin, write_origin
 from manylabel.bundle.files import CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from manylabel.digest import sha256_of
 from manylabel.errors import EncoderError, Finding
 from manylabel.modeling.pretraining import PretrainingModel
 from manylabel.modeling.weights.hugging_face import read_config
@@ -26,6 +27,9 @@ from manylabel.text.tokenizer import TextTokenizer
 
 ADAPTATION = "adaptation.json"
 FORMAT_VERSION = 1
+WEIGHTS_SHA256 = "weights_sha256"
+"""Key of the origin in encoder.json, written by recipes/import_tf.py too."""
+SHOWN = 12
 
 
 def save_encoder(
@@ -46,7 +50,25 @@ def save_encoder(
         else:
             _write_json(folder / TOKENIZER_CONFIG, tokenizer.transformers_config())
         _write_json(folder / ADAPTATION, {"format_version": FORMAT_VERSION, **adaptation})
-        write_origin(folder, made_by="manylabel adapt", origin={"described_in": ADAPTATION})
+        origin = {"described_in": ADAPTATION, WEIGHTS_SHA256: sha256_of(folder / WEIGHTS)}
+        write_origin(folder, made_by="manylabel adapt", origin=origin)
+
+
+def require_unchanged(folder: Path) -> None:
+    """Raise EncoderError where the weights are not those that `encoder.json` of an encoder of ours records."""
+    content = read_origin(folder) or {}
+    origin, made_by = content.get("origin"), content.get("made_by", "manylabel")
+    recorded = origin.get(WEIGHTS_SHA256) if isinstance(origin, dict) else None
+    weights = folder / WEIGHTS
+    if not isinstance(recorded, str) or not weights.is_file():
+        return
+    found = sha256_of(weights)
+    if found != recorded:
+        raise EncoderError(
+            Finding("E184", str(weights), f"its SHA-256 is {found[:SHOWN]}...",
+                    f"{recorded[:SHOWN]}..., as {made_by} recorded it in {ORIGIN}",
+                    f"run {made_by} again or restore the file; where the change is meant, remove {ORIGIN}")
+        )  # fmt: skip
 
 
 def read_adaptation(folder: Path) -> dict[str, Any] | None:

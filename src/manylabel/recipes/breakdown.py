@@ -15,7 +15,7 @@ from manylabel.evaluation.result import Evaluation
 from manylabel.evaluation.slices import Slice, evaluate_slices
 from manylabel.inference.load import LoadedModel
 from manylabel.recipes.corpora import Source
-from manylabel.recipes.evaluate import Judged, judge_model, load_rows
+from manylabel.recipes.evaluate import Judged, judge_model, load_annotated
 from manylabel.recipes.robustness import folding_predictor, robustness
 from manylabel.recipes.scoring import Scored
 from manylabel.recipes.slices import columns_of, slice_table, subgroups
@@ -65,10 +65,11 @@ def evaluate_in_parts(
     Raises DataError with all problems of the file at once, for a column too that does not exist or holds no shares,
     and UsageError where a package is missing.
     """
-    corpus = load_rows(model, source, options=options, observer=observer)
+    rows = load_annotated(model, source, options=options, observer=observer)
+    corpus = rows.corpus
     names = tuple(dict.fromkeys((*wanted.slice_columns, *wanted.bias_columns)))
     found = columns_of(source, names, corpus, options=options, stored=model.bundle.layout)
-    judged = judge_model(model, corpus, observer=observer, settings=settings)
+    judged = judge_model(model, rows, observer=observer, settings=settings)
     result = judged.evaluation
     if wanted.wants_slices:
         columns = {name: found[name] for name in wanted.slice_columns}

@@ -61,8 +61,10 @@ def check_file(path: Path, settings: RunSettings) -> CheckReport:
     column.
     """
     read = read_corpus(path, settings.data)
-    lengths_N, of_encoder = _token_lengths(read.corpus, settings)
-    summary = describe_corpus(read.corpus, lengths_N, settings.text.max_length)
+    lengths, of_encoder = _token_lengths(read.corpus, settings)
+    summary = describe_corpus(
+        read.corpus, lengths.tokens_N, settings.text.max_length, counted_in_part=lengths.in_part
+    )
     findings = [*read.findings, *check_corpus(read.corpus), *_split_findings(read.corpus, settings.split)]
     return CheckReport(read.corpus.source, read.layout, summary, (*findings, *of_encoder))
 
@@ -93,7 +95,15 @@ def _split_findings(corpus: Corpus, settings: SplitSettings) -> list[Finding]:
     return []
 
 
-def _token_lengths(corpus: Corpus, settings: RunSettings) -> tuple[IntArray | None, list[Finding]]:
+@dataclass(frozen=True, eq=False)
+class _Lengths:
+    """Tokens of each text, None without a tokenizer; of the texts in part only the beginning was counted."""
+
+    tokens_N: IntArray | None = None
+    in_part: int = 0
+
+
+def _token_lengths(corpus: Corpus, settings: RunSettings) -> tuple[_Lengths, list[Finding]]:
     """Tokens of each text with the encoder's tokenizer, and why training could not use the encoder so.
 
     Training needs the encoder, so one that cannot be found is an error, with the command that installs it.
@@ -106,8 +116,11 @@ def _token_lengths(corpus: Corpus, settings: RunSettings) -> tuple[IntArray | No
             folder, max_length=wanted, normalization=settings.text.normalization
         )
     except EncoderError as error:
-        return None, list(error.findings)
-    return tokenizer.token_lengths(corpus.texts, corpus.pairs), findings
+        return _Lengths(), list(error.findings)
+    most = tokenizer.characters_counted
+    both = zip(corpus.texts, corpus.pairs or corpus.texts, strict=True)
+    in_part = sum(len(text) > most or len(pair) > most for text, pair in both)
+    return _Lengths(tokenizer.token_lengths(corpus.texts, corpus.pairs), in_part), findings
 
 
 def _max_tokens(folder: Path) -> int:

@@ -16,7 +16,7 @@ from manylabel.data.memory import corpus_from_memory
 from manylabel.data.pairs import joined
 from manylabel.data.split import split_corpus
 from manylabel.data.validate import check_corpus
-from manylabel.errors import DataError, Finding, UsageError, counted
+from manylabel.errors import DataError, Finding, UsageError, counted, told_together
 from manylabel.training.observers import Observer
 from manylabel.values import BoolArray, Corpus, LabelSet
 
@@ -200,7 +200,7 @@ def _refuse_if_unusable(corpus: Corpus, observer: Observer) -> None:
 
 
 def _tell(findings: list[Finding] | tuple[Finding, ...], observer: Observer) -> None:
-    for finding in findings:
+    for finding in told_together(findings):
         observer.stage("  note: " + finding.sentence())
 
 
@@ -209,3 +209,9 @@ def _tell_leaks(leaks: LeakAudit, num_rows: int, observer: Observer) -> None:
     copies = found["exact"] + found["normalised"]
     observer.stage(f"  leak audit: of {num_rows:,} test rows {copies:,} are copies of rows that made the model, "
                    f"{found['near']:,} more nearly so")  # fmt: skip
+
+
+def not_annotated(place: str, num_rows: int, next_step: str) -> Finding:
+    """What is said of rows that nothing can be judged on."""
+    found = f"none of its {counted(num_rows, 'row')} is annotated: every label is -1"
+    return Finding("D167", place, found, "rows with 0 or 1 for a label", next_step)

@@ -22,16 +22,24 @@ from manylabel.errors import Finding, UsageError
 from manylabel.recipes.augment import check_augmentation
 from manylabel.recipes.crossfit_figures import (
     Blended,
-    CrossfitFigures,
     blend_out_of_fold,
     measure,
     weights_by_label,
 )
 from manylabel.recipes.crossfit_members import OOF, logits_out_of_fold, opened_state
-from manylabel.recipes.crossfit_plan import CrossfitJob, Plan, check_job, gather_rows, members_of
+from manylabel.recipes.crossfit_plan import (
+    CrossfitJob,
+    Plan,
+    check_job,
+    encoders_of,
+    gather_rows,
+    members_of,
+)
 from manylabel.recipes.crossfit_save import finish, judged_rows, save, write_out_of_fold
+from manylabel.recipes.encoder_try import DiskNeeds, try_encoders
 from manylabel.recipes.folds import divide
 from manylabel.recipes.kept_folds import KeptFolds
+from manylabel.text.views import HEAD, with_head
 from manylabel.training.checkpoints import check_space
 from manylabel.training.observers import Observer
 
@@ -58,19 +66,22 @@ def crossfit_model(
     """Train every member on every fold, blend them, and save the ensemble; the same call goes on where it was stopped.
 
     Raises UsageError for what cannot be asked for, and where the outputs may not be written or another run's folds are
-    in the way; DataError with all problems of a file; EncoderError for an encoder that cannot be loaded;
+    in the way; DataError with all problems of a file; EncoderError for encoders that cannot be loaded;
     TrainingStopped when asked to stop, with finished folds kept; TrainingError when a loss or logit is not a number.
     """
     check_job(job)
     _check_outputs(job)
     Goal.parse(settings.decisions.goal)
     check_augmentation(settings)
+    job = _looking_at_heads(job, observer)
     members = members_of(job, settings)
     rows = gather_rows(job, settings, observer)
     check_augmentation(settings, rows.train)
+    needs = try_encoders(encoders_of(members), rows.train, settings, observer=observer)
     folds = divide(rows.train, settings, folds=job.folds, observer=observer)
     plan = Plan(members, folds, job.views, rows, settings)
-    _tell_plan(plan, job, observer)
+    _tell_plan(plan, observer)
+    _require_room(plan, job, needs)
     with opened_state(job, plan) as kept:
         logits_CNL = logits_out_of_fold(plan, kept, observer=observer, should_stop=should_stop)
         evaluation = _blend_and_save(plan, job, kept, logits_CNL, observer=observer)
@@ -94,7 +105,7 @@ def _blend_and_save(
     )
     if (weights_CL := blend.arrays.get("weights_CL")) is not None:
         figures = replace(figures, weights=weights_by_label(weights_CL, names, labels))
-    _tell_blend(blended, figures, observer)
+    _tell_blend(blended, observer)
     finished = finish(plan, kept, logits_CNL, blended, blend=blend, observer=observer)
     judged = judged_rows(plan, finished, observer=observer)
     write_out_of_fold(
@@ -113,26 +124,29 @@ def _check_outputs(job: CrossfitJob) -> None:
         raise UsageError(Finding("U304", str(place), "it exists already", "a new name", next_step))
 
 
-def _tell_plan(plan: Plan, job: CrossfitJob, observer: Observer) -> None:
-    """How much there is to do; refuse a disk that cannot hold it."""
+def _looking_at_heads(job: CrossfitJob, observer: Observer) -> CrossfitJob:
+    """The job with `head` among its views, which is told where it was not asked for."""
+    if HEAD not in job.views:
+        observer.stage(f"note: {HEAD} is always among the views and was added")
+    return replace(job, views=with_head(job.views))
+
+
+def _tell_plan(plan: Plan, observer: Observer) -> None:
+    """How much there is to do."""
     observer.stage(plan.described())
-    observer.stage(
-        "  members: "
-        + ", ".join(member.name for member in plan.members)
-        + "; the time left is told once a network "
-        "is trained"
-    )
-    weights = sum(
-        sum(path.stat().st_size for path in member.encoder.glob("*.safetensors")) * plan.folds.count
-        for member in plan.members
-        if member.encoder is not None
-    )
-    held = sum(path.stat().st_size for path in job.work_folder.glob("*.safetensors"))
-    check_space(job.out.resolve().parent, max(COPIES * weights - held, 0))
+    names = ", ".join(member.name for member in plan.members)
+    observer.stage(f"  members: {names}; the time left is told once a network is trained")
 
 
-def _tell_blend(blended: Blended, figures: CrossfitFigures, observer: Observer) -> None:
+def _require_room(plan: Plan, job: CrossfitJob, needs: Mapping[Path, DiskNeeds]) -> None:
+    """Refuse a disk that cannot hold all models twice and the checkpoints of the largest one."""
+    weights = sum(needs[member.encoder].weights for member in plan.members if member.encoder is not None)
+    checkpoints = max(each.checkpoint for each in needs.values()) * (plan.settings.checkpoints.keep + 1)
+    held = sum(path.stat().st_size for path in job.work_folder.rglob("*.safetensors"))
+    needed = COPIES * weights * plan.folds.count + checkpoints - held
+    check_space(job.out.resolve().parent, max(needed, 0), what="models and checkpoints")
+
+
+def _tell_blend(blended: Blended, observer: Observer) -> None:
     if blended.by_fold:
         observer.stage(f"  blend: {blended.kind}, best by cross-fitted macro average precision")
-    if figures.against_best is not None:
-        observer.stage(f"  {figures.against_best['conclusion']}")

@@ -6,7 +6,7 @@ folds; that of `auto` is of a kind that was chosen on the other folds too. Lette
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,9 +103,10 @@ def blend_out_of_fold(
         return Blended("mean", logits_CNL[0]), {"mean": logits_CNL[0]}
     observer.stage(f"Blending {len(logits_CNL)} components, weights of each fold from the others")
     named = _named(plan)
-    by_kind: dict[str, Logits] = {
-        kind: cross_fitted(kind, logits_CNL, corpus.targets_NL, folds.fold_N, **named) for kind in KINDS
-    }
+    by_kind: dict[str, Logits] = {}
+    for number, kind in enumerate(KINDS, start=1):
+        observer.stage(f"  {kind}, {number} of {len(KINDS)}")
+        by_kind[kind] = cross_fitted(kind, logits_CNL, corpus.targets_NL, folds.fold_N, **named)
     if wanted != AUTO:
         kind = next(kind for kind in KINDS if kind == wanted)
         return Blended(kind, by_kind[kind]), by_kind
@@ -113,7 +114,7 @@ def blend_out_of_fold(
         observer.stage("  note: two folds leave no third to choose a blend on; the mean is taken")
         return Blended("mean", by_kind["mean"]), by_kind
     best = best_kind({kind: _score(corpus.targets_NL, by_kind[kind]) for kind in KINDS})
-    logits_NL, by_fold = automatic(logits_CNL, corpus.targets_NL, folds.fold_N, **named)
+    logits_NL, by_fold = automatic(logits_CNL, corpus.targets_NL, folds.fold_N, tell=observer.stage, **named)
     return Blended(best, logits_NL, by_fold), {**by_kind, AUTO: logits_NL}
 
 
@@ -129,6 +130,8 @@ def automatic(
     logits_CNL: Logits,
     targets_NL: IntArray,
     fold_N: IntArray,
+    *,
+    tell: Callable[[str], None] = lambda line: None,
     **named: Any,  # noqa: ANN401 - as `fit_blend`
 ) -> tuple[Logits, tuple[Kind, ...]]:
     """Logits out of fold where the kind of blend is chosen on the other folds as well, and the kind of each fold.
@@ -138,7 +141,8 @@ def automatic(
     """
     folds = [int(fold) for fold in np.unique(fold_N)]
     reached: dict[int, dict[Kind, float]] = {fold: {} for fold in folds}
-    for kind in KINDS:
+    for number, kind in enumerate(KINDS, start=1):
+        tell(f"  choosing without each fold in turn: {kind}, {number} of {len(KINDS)}")
         within = {fold: np.zeros(targets_NL.shape, np.float32) for fold in folds}
         for place, first in enumerate(folds):
             for second in folds[place + 1 :]:
@@ -179,12 +183,15 @@ def measure(
     """
     settings, corpus = plan.settings.evaluation, plan.corpus
     names = [name for name, _, _ in plan.components]
-    observer.stage(f"Figures out of fold of {len(names) + len(by_kind)} components and blends")
-    components = {
-        name: _measured(corpus, logits_NL, settings)
-        for name, logits_NL in zip(names, logits_CNL, strict=True)
-    }
-    blends = {kind: _measured(corpus, logits_NL, settings) for kind, logits_NL in by_kind.items()}
+    count = len(names) + len(by_kind)
+    observer.stage(f"Figures out of fold of {count} components and blends")
+    components, blends = dict[str, dict[str, Measured]](), dict[str, dict[str, Measured]]()
+    for name, logits_NL in zip(names, logits_CNL, strict=True):
+        components[name] = _measured(corpus, logits_NL, settings)
+        observer.stage(f"  {name}, {len(components)} of {count}")
+    for kind, logits_NL in by_kind.items():
+        blends[kind] = _measured(corpus, logits_NL, settings)
+        observer.stage(f"  blend: {kind}, {len(components) + len(blends)} of {count}")
     best = max(names, key=lambda name: components[name][METRICS[0]].value or -1.0)
     against = None
     if len(names) > 1:

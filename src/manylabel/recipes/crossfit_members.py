@@ -38,8 +38,9 @@ from manylabel.training.run_folder import RunFolder
 
 Logits = npt.NDArray[np.float32]
 
-OURS = re.compile(r"[A-Za-z0-9._-]+-f\d+\.(safetensors|run)")
 OOF = "oof.parquet"
+OURS = re.compile(rf"[A-Za-z0-9._-]+-f\d+\.(safetensors|run)|\.writing-.+-{re.escape(OOF)}")
+"""Files of any run, half-written ones too: the name of a process stands before theirs."""
 KEPT = "; the finished folds are kept, and other settings begin anew with --fresh"
 
 
@@ -58,6 +59,9 @@ def opened_state(job: CrossfitJob, plan: Plan) -> Iterator[KeptFolds]:
         kept = KeptFolds(folder, identity_of_plan(plan), names)
         if job.fresh:
             forget_runs(place)
+            if (place / OOF).exists():
+                # The copy says that the table is ours; without it the next start would take that for the user's.
+                job.oof_place.unlink(missing_ok=True)
         kept.open(fresh=job.fresh)
         try:
             yield kept
@@ -197,7 +201,7 @@ class _Works:
             self.pace.add(member.encoder, time.monotonic() - began)
             self._tell(said)
         else:
-            self.observer.stage(f"{said[0].upper()}{said[1:]}: kept in {self.kept.place}")
+            self.observer.stage(f"{said}: kept in {self.kept.place}")
         self.num_done += 1
         return KeptFold(found.rows_n, found.logits)
 
@@ -212,7 +216,7 @@ class _Works:
         corpus, folds = self.plan.corpus, self.plan.folds
         held_out, others = folds.held_out(fold), folds.others(fold)
         require_apart(folds, fold, others)
-        self.observer.stage(f"{said[0].upper()}{said[1:]}: training on {counted(len(others), 'row')}")
+        self.observer.stage(f"{said}: training on {counted(len(others), 'row')}")
         rows = corpus.select(others)
         fitted = fit_nb_linear(all_texts(rows), rows.targets_NL, rows.labels.names)
         logits_nL = LinearModel("linear", fitted).logits(all_texts(corpus.select(held_out)))

@@ -15,9 +15,9 @@ from manylabel.data.folds import Folds
 from manylabel.data.layout import Layout
 from manylabel.data.validate import check_corpus
 from manylabel.decisions.blend import KINDS
-from manylabel.errors import DataError, Finding, UsageError, counted
+from manylabel.errors import DataError, EncoderError, Finding, UsageError, counted
 from manylabel.modeling.weights.locate import locate_encoder
-from manylabel.recipes.corpora import Corpora, Source, all_texts, load_source
+from manylabel.recipes.corpora import Corpora, Source, all_texts, load_source, not_annotated
 from manylabel.recipes.folds import fold_identity
 from manylabel.recipes.kept_folds import Identity
 from manylabel.recipes.provenance import folder_fingerprint
@@ -138,9 +138,6 @@ def check_job(job: CrossfitJob) -> None:
         findings.append(
             Finding("U303", "--blend", job.blend, ", ".join(BLENDS), "give one of these, or leave it out")
         )
-    if HEAD not in job.views:
-        found = ",".join(job.views) or "none"
-        findings.append(Finding("U306", "--views", found, f"{HEAD} among them", f"give --views {HEAD},tail"))
     if len(set(job.encoders)) != len(job.encoders):
         findings.append(
             Finding("U307", "--encoder", ", ".join(job.encoders), "each encoder once",
@@ -154,17 +151,28 @@ def check_job(job: CrossfitJob) -> None:
 def members_of(job: CrossfitJob, settings: RunSettings) -> tuple[Member, ...]:
     """The linear member first, whose figures come soonest, then encoder by encoder its seeds.
 
-    Raises EncoderError for an encoder that is not found.
+    Raises EncoderError for every encoder that is not found.
     """
     members = [Member(LINEAR, None, settings.training.seed)] if job.linear else []
-    taken = {LINEAR}
+    taken, findings = {LINEAR}, list[Finding]()
     for encoder in job.encoders or (settings.model.encoder,):
-        folder = locate_encoder(encoder)
+        try:
+            folder = locate_encoder(encoder)
+        except EncoderError as error:
+            findings += error.findings
+            continue
         short = _short_name(encoder, taken)
         taken.add(short)
         for seed in job.seeds or (settings.training.seed,):
             members.append(Member(f"{short}-s{seed}", folder, seed))
+    if findings:
+        raise EncoderError(*findings)
     return tuple(members)
+
+
+def encoders_of(members: Sequence[Member]) -> tuple[Path, ...]:
+    """The different encoders, in order."""
+    return tuple(dict.fromkeys(member.encoder for member in members if member.encoder is not None))
 
 
 def _short_name(encoder: str, taken: set[str]) -> str:
@@ -178,8 +186,8 @@ def _short_name(encoder: str, taken: set[str]) -> str:
 def gather_rows(job: CrossfitJob, settings: RunSettings, observer: Observer) -> Corpora:
     """All rows of the file with one role, and the test rows that are neither among them nor nearly so.
 
-    Raises DataError with all problems of a file at once, and where no test row is left; UsageError for a view of a
-    column that is not read.
+    Raises DataError with all problems of a file at once, and where no test row is annotated or left; UsageError for a
+    view of a column that is not read.
     """
     observer.stage("Reading and checking the data")
     loaded = load_source(job.source, settings.data)
@@ -206,8 +214,12 @@ def gather_rows(job: CrossfitJob, settings: RunSettings, observer: Observer) -> 
 
 
 def _annotated(test: Corpus) -> Corpus:
-    """The test rows with an annotated label; the others judge nothing."""
-    return test.select(np.flatnonzero((test.targets_NL != NOT_ANNOTATED).any(axis=1)))
+    """The test rows with an annotated label; the others judge nothing. Raises DataError where there is none."""
+    kept = np.flatnonzero((test.targets_NL != NOT_ANNOTATED).any(axis=1))
+    if not len(kept):
+        step = "give --test rows with answers, or leave --test out: the figures are then out of fold"
+        raise DataError(not_annotated(test.source, len(test), step))
+    return test.select(kept)
 
 
 def _apart(
@@ -257,8 +269,7 @@ def _with_views(corpus: Corpus, layout: Layout, columns: Sequence[str]) -> Corpu
 
 def identity_of_plan(plan: Plan) -> Identity:
     """What must be the same for finished folds to be used again; not the blend, nor how figures are computed."""
-    networks = [member for member in plan.members if member.encoder is not None]
-    folders = list(dict.fromkeys(member.encoder for member in networks if member.encoder is not None))
+    folders = encoders_of(plan.members)
     identity = fold_identity(plan.corpus, plan.settings, plan.folds, folders[0])
     for name in ("encoder", "training.seed"):
         identity.pop(name)

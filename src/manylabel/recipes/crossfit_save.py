@@ -29,7 +29,7 @@ from manylabel.recipes.corpora import all_texts
 from manylabel.recipes.cross_fit import cross_fitted, out_of_fold_baseline
 from manylabel.recipes.crossfit_figures import Blended, CrossfitFigures
 from manylabel.recipes.crossfit_members import OOF, models_of
-from manylabel.recipes.crossfit_plan import CrossfitJob, Plan
+from manylabel.recipes.crossfit_plan import CrossfitJob, Plan, encoders_of
 from manylabel.recipes.evaluate import Judged, judge_rows
 from manylabel.recipes.folds import OutOfFold
 from manylabel.recipes.judge import calibrated, chosen_thresholds, fit_linear
@@ -180,8 +180,7 @@ def write_out_of_fold(
 
 def _provenance(plan: Plan, blend: Blend) -> Provenance:
     """Where the ensemble came from; several encoders as one hash over theirs."""
-    networks = [member for member in plan.members if member.encoder is not None]
-    folders = list(dict.fromkeys(member.encoder for member in networks if member.encoder is not None))
+    folders = encoders_of(plan.members)
     prints = [encoder_fingerprint(folder) for folder in folders]
     parts = {"train": plan.corpus, "test": plan.rows.test}
     adapted = {

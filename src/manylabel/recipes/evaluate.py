@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from manylabel.data.duplicates import LeakAudit
 from manylabel.data.joined_labels import join_labels
 from manylabel.decisions.abstain import Zones
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.errors import DataError, Finding, UsageError, counted
+from manylabel.errors import DataError, Finding, UsageError, counted, told_together
 from manylabel.evaluation.evaluate import evaluate
 from manylabel.evaluation.intervals import bootstrap_of
 from manylabel.evaluation.paired import compare_judged
 from manylabel.evaluation.result import Averages, Evaluation
 from manylabel.evaluation.review import review_figures
 from manylabel.inference.load import LoadedModel
-from manylabel.recipes.corpora import Source, all_texts, load_source
+from manylabel.recipes.corpora import Source, all_texts, load_source, not_annotated
 from manylabel.recipes.scoring import Scored, rows_by_role, score_rows, seen_rows
 from manylabel.text.views import with_translations
 from manylabel.training.observers import Observer
@@ -59,10 +59,11 @@ class Judged:
 
 
 @dataclass(frozen=True, eq=False)
-class AnnotatedRows(Corpus):
-    """Rows with an annotated label each; `rows_given` are all rows of the file, those without one too."""
+class AnnotatedRows:
+    """Rows with an annotated label each; `rows_given` are all rows of the file, where some were left out; else None."""
 
-    rows_given: int = 0
+    corpus: Corpus
+    rows_given: int | None = None
 
 
 def judge_rows(
@@ -112,11 +113,18 @@ def evaluate_model(
     the model's sketches tell, is a near copy of one; the figures are repeated without them. `settings` are those of
     the model where None. Raises DataError with all problems of the file at once.
     """
-    corpus = load_rows(model, source, options=options, observer=observer)
-    return judge_model(model, corpus, observer=observer, settings=settings).evaluation
+    rows = load_annotated(model, source, options=options, observer=observer)
+    return judge_model(model, rows, observer=observer, settings=settings).evaluation
 
 
 def load_rows(model: LoadedModel, source: Source, *, options: DataSettings, observer: Observer) -> Corpus:
+    """The rows of `load_annotated`."""
+    return load_annotated(model, source, options=options, observer=observer).corpus
+
+
+def load_annotated(
+    model: LoadedModel, source: Source, *, options: DataSettings, observer: Observer
+) -> AnnotatedRows:
     """Rows to judge `model` by, their labels matched by name; raises DataError with all problems at once.
 
     Rows of which no label is annotated (all -1) are left out and told: nothing can be judged on them. Texts bring along
@@ -124,7 +132,7 @@ def load_rows(model: LoadedModel, source: Source, *, options: DataSettings, obse
     """
     bundle = model.bundle
     loaded = load_source(source, options, labels=LabelSet(bundle.labels), stored=bundle.layout)
-    for finding in loaded.warnings:
+    for finding in told_together(loaded.warnings):
         observer.stage("note: " + finding.sentence())
     corpus = loaded.corpus
     if lacking := lacking_translations(bundle, loaded.layout.translation_columns):
@@ -155,31 +163,37 @@ def joined_with_labels(
         raise UsageError(Finding("U312", "--labels", found, allowed, "leave --labels out"))
     observer.stage(f"Matching {labels.name} with {texts.name}")
     bundle = model.bundle
-    return join_labels(texts, labels, options, names=LabelSet(bundle.labels), stored=bundle.layout)
+    table = join_labels(texts, labels, options, names=LabelSet(bundle.labels), stored=bundle.layout)
+    _require_answers(table, bundle.labels, labels)
+    return table
 
 
-def _annotated(corpus: Corpus, observer: Observer) -> Corpus:
+def _require_answers(table: pa.Table, names: Sequence[str], labels: Path) -> None:
+    """Raise DataError where the label columns say -1 throughout, in the name of the file they came from."""
+    columns = [table[name].to_pylist() for name in names if name in table.column_names]
+    if columns and all(str(cell) in ("-1", "-1.0") for column in columns for cell in column):
+        step = "give the file with the answers; a competition may publish it only after its end"
+        raise DataError(not_annotated(labels.name, table.num_rows, step))
+
+
+def _annotated(corpus: Corpus, observer: Observer) -> AnnotatedRows:
     """The rows with an annotated label; raises DataError where there is none."""
     kept = np.flatnonzero((corpus.targets_NL != NOT_ANNOTATED).any(axis=1))
     if len(kept) == len(corpus):
-        return corpus
+        return AnnotatedRows(corpus)
     rows = counted(len(corpus), "row")
     if not len(kept):
-        raise DataError(
-            Finding("D167", corpus.source, f"none of its {rows} is annotated: every label is -1",
-                    "rows with 0 or 1 for a label", "check the label columns, or give the labels with --labels")
-        )  # fmt: skip
+        step = "check the label columns, or give the labels with --labels"
+        raise DataError(not_annotated(corpus.source, len(corpus), step))
     observer.stage(f"  {len(kept):,} of {rows} are annotated; the others are not scored")
-    selected = corpus.select(kept)
-    values = {each.name: getattr(selected, each.name) for each in fields(Corpus)}
-    return AnnotatedRows(**values, rows_given=len(corpus))
+    return AnnotatedRows(corpus.select(kept), len(corpus))
 
 
 def judge_model(
-    model: LoadedModel, corpus: Corpus, *, observer: Observer, settings: EvaluationSettings | None = None
+    model: LoadedModel, rows: AnnotatedRows, *, observer: Observer, settings: EvaluationSettings | None = None
 ) -> Judged:
-    """Scores, figures and leak audit of a saved model on the rows of `corpus`."""
-    bundle, texts = model.bundle, all_texts(corpus)
+    """Scores, figures and leak audit of a saved model on `rows`."""
+    corpus, bundle, texts = rows.corpus, model.bundle, all_texts(rows.corpus)
     seen = seen_rows(bundle, texts)
     _tell_seen(seen, observer)
     roles = rows_by_role(bundle.seen_texts, bundle.seen_parts, texts)
@@ -190,7 +204,7 @@ def judge_model(
     settings = settings or bundle.settings.evaluation
     judged = judge_rows(scored, seen=seen, roles=roles, settings=settings, observer=observer)
     judged = _with_zones(judged, model.predictor.zones, settings)
-    return replace(judged, rows_given=corpus.rows_given if isinstance(corpus, AnnotatedRows) else None)
+    return replace(judged, rows_given=rows.rows_given)
 
 
 def _tell_seen(seen: LeakAudit, observer: Observer) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
-from manylabel.config.schema import RunSettings
+from manylabel.config.schema import RunSettings, TrainingSettings
 from manylabel.errors import counted
 from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.modeling.classifier import Classifier
+from manylabel.modeling.depth import num_encoder_layers, parameter_depths
 from manylabel.modeling.lora import add_lora, merge_lora
 from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.pretraining import TrainableModel
@@ -25,6 +26,7 @@ from manylabel.recipes.prepare import choose_rates, has_trained_pooler, new_clas
 from manylabel.recipes.run import Run
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.examples import Examples, LabelledTexts
+from manylabel.training.freezing import is_frozen
 from manylabel.training.head_start import start_head
 from manylabel.training.loop import Outcome, Trainer
 from manylabel.training.objectives import build_objective
@@ -92,6 +94,7 @@ def fit(parts: Parts, run: Run, processes: Processes, *, should_stop: Callable[[
     settings, classifier, observer = parts.settings, parts.classifier, parts.observer
     rates = choose_rates(settings.training, classifier.encoder.hidden_size)
     tell_before(classifier, rates, settings=settings, observer=observer, processes=processes)
+    tell_unfreezing(classifier, settings.training, observer)
     if augmentation := described(settings):
         observer.stage(f"  augmentation: {augmentation}")
     trainer = Trainer(
@@ -132,16 +135,43 @@ def tell_before(
     device = processes.device.type
     several = f"{counted(processes.size, 'process', 'processes')} ({device})"
     places = device if processes.size == 1 else several
-    observer.stage(f"Training {trained / 1e6:.1f}M parameters on {places} in {str(dtype)[6:]}, "
+    observer.stage(f"Training {in_words(trained)} parameters on {places} in {str(dtype)[6:]}, "
                    f"rates {rates.encoder:g} and {rates.head:g} (head)")  # fmt: skip
+
+
+def in_words(count: int) -> str:
+    """`22.7M`, or `31,264` where that would be less than a tenth of a million."""
+    return f"{count / 1e6:.1f}M" if count >= 100_000 else f"{count:,}"
+
+
+def tell_unfreezing(model: TrainableModel, settings: TrainingSettings, observer: Observer) -> None:
+    """Say which layers gradual unfreezing never reaches in so few epochs, and how many epochs reach all of them."""
+    num_layers = num_encoder_layers(parameter_depths(model))
+    reached = num_layers + 2 - settings.epochs  # The lowest depth that is awake in the last epoch.
+    depths = [depth for depth in range(num_layers + 1) if not is_frozen(depth, num_layers, settings)]
+    asleep = [depth for depth in depths if depth < reached]
+    if not settings.gradual_unfreezing or not asleep:
+        return
+    layers = sum(depth > 0 for depth in asleep)
+    what = "only the head is ever trained"
+    if len(asleep) < len(depths):
+        parts = [
+            *(["the embeddings"] if 0 in asleep else []),
+            *([counted(layers, "layer")] if layers else []),
+        ]
+        what = f"{' and '.join(parts)} keep their weights"
+    observer.stage(
+        f"  note: gradual unfreezing wakes one layer an epoch; in {counted(settings.epochs, 'epoch')} {what} "
+        f"(--set training.epochs={num_layers + 2 - depths[0]} reaches all that is not frozen)"
+    )
 
 
 def tell_after(outcome: Outcome, observer: Observer) -> None:
     """How training ended, and how fast it was."""
     speed = outcome.tokens / max(outcome.seconds, 1e-9)
     observer.stage(
-        f"  {outcome.ending} after {outcome.steps:,} steps and {outcome.seconds:,.0f} s, {speed:,.0f} tokens/s; "
-        f"best at step {outcome.best_step:,}"
+        f"  {outcome.ending} after {counted(outcome.steps, 'step')} and {outcome.seconds:,.0f} s, "
+        f"{speed:,.0f} tokens/s; best at step {outcome.best_step:,}"
     )
 
 

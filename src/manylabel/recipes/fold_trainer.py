@@ -84,7 +84,7 @@ class FoldTrainer:
         self._encodings(classifier, HEAD)
         train, selection = self._roles(fold)
         held_out = self.folds.held_out(fold)
-        self.observer.stage(f"{name[0].upper()}{name[1:]}: training on {counted(len(train), 'row')}, "
+        self.observer.stage(f"{begun(name)}: training on {counted(len(train), 'row')}, "
                             f"{len(selection):,} choose the epoch, {len(held_out):,} are then predicted")  # fmt: skip
         outcome = self._fit(classifier, train, selection, run)
         if outcome.ending == "interrupted":
@@ -177,6 +177,11 @@ class FoldTrainer:
             f"--set training.learning_rate{self.advice}"
         )
         return Finding("T301", f"training, {name}", found, next_step=step)
+
+
+def begun(name: str) -> str:
+    """A name at the beginning of a line: `Fold 1 of 5`, but a member keeps its letters: `default-s1, fold 1 of 5`."""
+    return f"F{name[1:]}" if name.startswith("fold ") else name
 
 
 def require_apart(folds: Folds, fold: int, learned: Indices) -> None:

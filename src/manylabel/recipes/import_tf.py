@@ -24,6 +24,7 @@ from manylabel.modeling.weights.names import PRETRAINING_PARTS
 from manylabel.modeling.weights.stream import write_float32
 from manylabel.modeling.weights.tf_checkpoint import INDEX_SUFFIX, TensorflowCheckpoint, open_checkpoint
 from manylabel.modeling.weights.tf_plan import ImportPlan, plan_import
+from manylabel.recipes.adapted_encoder import WEIGHTS_SHA256
 from manylabel.text.wordpiece_files import (
     TOKENIZER_CONFIG,
     VOCABULARY,
@@ -105,8 +106,12 @@ def find_checkpoint(source: Path) -> Path:
     if source.name.endswith(INDEX_SUFFIX) and source.is_file():
         return source.with_name(source.name.removesuffix(INDEX_SUFFIX))
     if not source.is_dir():
-        next_step = f"give the folder with {BERT_CONFIG}, {VOCABULARY} and {USUAL_PREFIX}{INDEX_SUFFIX}"
-        raise EncoderError(Finding("E152", str(source), "no such folder", next_step=next_step))
+        what = (
+            "the folder" if not source.exists() else f"the {INDEX_SUFFIX} file of a checkpoint, or its folder"
+        )
+        next_step = f"give {what} with {BERT_CONFIG}, {VOCABULARY} and {USUAL_PREFIX}{INDEX_SUFFIX}"
+        found = "a file, not a folder" if source.exists() else "no such folder"
+        raise EncoderError(Finding("E152", str(source), found, next_step=next_step))
     names = sorted(path.name.removesuffix(INDEX_SUFFIX) for path in source.glob(f"*{INDEX_SUFFIX}"))
     if USUAL_PREFIX in names or len(names) == 1:
         return source / (USUAL_PREFIX if USUAL_PREFIX in names else names[0])
@@ -229,7 +234,7 @@ def _origin(prefix: Path, folder: Path, result: ImportedEncoder) -> dict[str, ob
         "checkpoint": prefix.name,
         "folder": prefix.resolve().parent.name,
         "index_sha256": sha256_of(prefix.with_name(prefix.name + INDEX_SUFFIX)),
-        "weights_sha256": sha256_of(folder / WEIGHTS_FILE),
+        WEIGHTS_SHA256: sha256_of(folder / WEIGHTS_FILE),
         "casing": result.casing,
         "casing_reason": result.casing_reason,
         "parts": list(result.parts),

@@ -20,7 +20,7 @@ from manylabel.data.formats import format_of_name
 from manylabel.data.label_studio import Task, labeling_interface, read_corrections, tasks_of
 from manylabel.data.validate import check_corpus
 from manylabel.data.write import open_writer
-from manylabel.errors import DataError, Finding, UsageError, counted
+from manylabel.errors import DataError, Finding, UsageError, counted, told_together
 from manylabel.evaluation.label_errors import (
     LabelErrors,
     SuspectedCell,
@@ -91,10 +91,11 @@ class ErrorReport:
 
 @dataclass(frozen=True)
 class CorrectedFile:
-    """What became of a file: rows that people looked at, and cells that now hold another label."""
+    """What became of a file: rows that people looked at, cells that now hold another label, tasks nobody completed."""
 
     rows_seen: int
     cells_changed: int
+    tasks_skipped: int
 
 
 def search_label_errors(
@@ -160,7 +161,7 @@ def correct_labels(
             options=options,
             targets_NL=corrections.targets_NL,
         )
-    return CorrectedFile(corrections.rows_seen, corrections.cells_changed)
+    return CorrectedFile(corrections.rows_seen, corrections.cells_changed, corrections.tasks_skipped)
 
 
 def _checked_corpus(source: Path, options: DataSettings, observer: Observer) -> Corpus:
@@ -170,7 +171,7 @@ def _checked_corpus(source: Path, options: DataSettings, observer: Observer) -> 
     for line in loaded.layout.describe():
         observer.stage("  " + "  ".join(line))
     findings = [*loaded.warnings, *check_corpus(loaded.corpus)]
-    for finding in findings:
+    for finding in told_together(findings):
         if finding.severity == "warning":
             observer.stage("  note: " + finding.sentence())
     if errors := [finding for finding in findings if finding.severity == "error"]:

@@ -20,6 +20,7 @@ from manylabel.data.read import TableStream, open_table
 from manylabel.data.write import open_writer
 from manylabel.errors import DataError, Finding, UsageError
 from manylabel.inference.load import LoadedModel
+from manylabel.recipes.empty_texts import count_without_text
 from manylabel.recipes.evaluate import lacking_translations
 from manylabel.recipes.places import require_place
 from manylabel.values import Predictions
@@ -37,6 +38,7 @@ class PredictedFile:
     `to_review` counts the rows with a label for a human to decide; None for a model without zones.
     `guessed_text` is the column the texts were read from, where the file has none of the name of training and none was
     given. `lacking` are translation columns that an ensemble reads and the file has not; it read the text instead.
+    `without_text` counts the rows with nothing to read.
     """
 
     rows: int
@@ -44,6 +46,7 @@ class PredictedFile:
     to_review: int | None = None
     guessed_text: str | None = None
     lacking: tuple[str, ...] = ()
+    without_text: int = 0
 
 
 def predict_file(
@@ -66,7 +69,7 @@ def predict_file(
     options = with_stored_header(options, stored)
     stream = open_table(source, options)
     columns, num_rows = _check_rows(stream, options, stored)
-    done = truncated = to_review = 0
+    done = truncated = to_review = without_text = 0
     with published_file(target) as temporary, open_writer(temporary, target) as writer:
         for batch in stream:
             chunk = pa.Table.from_batches([batch])
@@ -84,6 +87,7 @@ def predict_file(
             )
             done = first + len(texts)
             truncated += int(predictions.truncated_B.sum())
+            without_text += count_without_text(texts, pairs)
             if predictions.uncertain_BL is not None:
                 to_review += int(predictions.uncertain_BL.any(axis=1).sum())
             hidden = [] if keep_text else [columns.text, columns.pair, *columns.translations]
@@ -96,6 +100,7 @@ def predict_file(
         None if model.predictor.zones is None else to_review,
         guessed_text=guessed,
         lacking=lacking_translations(model.bundle, columns.translations),
+        without_text=without_text,
     )
 
 

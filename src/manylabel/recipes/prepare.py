@@ -14,7 +14,7 @@ from manylabel.inference.scorer import SingleScorer
 from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.weights.hugging_face import has_pooler, load_pretrained
-from manylabel.recipes.adapted_encoder import read_adaptation
+from manylabel.recipes.adapted_encoder import read_adaptation, require_unchanged
 from manylabel.recipes.check import max_length_findings
 from manylabel.recipes.corpora import Corpora
 from manylabel.recipes.judge import default_thresholds
@@ -49,7 +49,8 @@ def has_trained_pooler(folder: Path) -> bool:
 
 
 def new_classifier(folder: Path, num_labels: int, settings: RunSettings, device: torch.device) -> Classifier:
-    """The encoder's weights with a fresh head."""
+    """The encoder's weights with a fresh head; raises EncoderError where they cannot be loaded or were changed."""
+    require_unchanged(folder)
     classifier = load_pretrained(
         folder,
         num_labels=num_labels,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manylabel.bundle.files import published_file
+from manylabel.bundle.files import published_file, require_writable
 from manylabel.config.schema import DataSettings
 from manylabel.data.corpus import texts_of
 from manylabel.data.layout import (
@@ -31,6 +31,7 @@ from manylabel.data.read import TableStream, open_table, read_rows
 from manylabel.errors import BundleError, DataError, Finding, UsageError
 from manylabel.inference.load import LoadedModel
 from manylabel.inference.predictor import Predictor
+from manylabel.recipes.empty_texts import count_without_text
 from manylabel.recipes.evaluate import lacking_translations
 
 SUFFIX = ".csv"
@@ -41,11 +42,12 @@ Probabilities = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Submitted:
-    """What was written: rows, columns in order, and how many texts were cut to what the model reads."""
+    """What was written: rows, columns in order, texts that were cut to what the model reads, rows without a text."""
 
     rows: int
     columns: tuple[str, ...]
     truncated: int
+    without_text: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,18 @@ def submit(
     assert found.columns is not None
     assert found.id_column is not None
     form = form or _Form(found.id_column, tuple(found.ids), model.bundle.labels)
-    predicted_NL, truncated = _predict(model.predictor, found, found.columns, on_progress)
+    predicted_NL, truncated, without_text = _predict(model.predictor, found, found.columns, on_progress)
     place_of = {identity: place for place, identity in enumerate(found.ids)}
     order = [model.bundle.labels.index(name) for name in form.labels]
     probabilities_NL = predicted_NL[[place_of[identity] for identity in form.ids]][:, order]
     with published_file(target) as temporary:
         _write(temporary, form, probabilities_NL)
         _read_back(temporary, target, form, probabilities_NL)
-    return Submitted(len(form.ids), (form.id_column, *form.labels), truncated)
+    return Submitted(len(form.ids), (form.id_column, *form.labels), truncated, without_text)
 
 
 def check_target(target: Path, source: Path, sample: Path | None) -> None:
-    """Raise UsageError for a file that is no CSV, has no folder to be in, or is one of those that are read."""
+    """Raise UsageError for a file that is no CSV, cannot be written there, or is one of those that are read."""
     problems = []
     if target.suffix.lower() != SUFFIX:
         problems.append((f"a file that ends in {SUFFIX}", "the name says another format"))
@@ -136,6 +138,7 @@ def check_target(target: Path, source: Path, sample: Path | None) -> None:
                 for allowed, found in problems
             )
         )
+    require_writable(target)
 
 
 def _read_form(
@@ -220,7 +223,8 @@ def _id_column(found: _Source, wanted: str | None) -> str | None:
     if chosen in known:
         return chosen
     missing = f'there is no column "{wanted}", as in the sample' if wanted else "no column holds ids"
-    step = (did_you_mean(wanted, known) if wanted else "") or "name it with --id-column"
+    near = did_you_mean(wanted, known) if wanted else ""
+    step = f"{near} Or name it with --id-column" if near else "name it with --id-column"
     found.findings.append(finding("D156", found.stream.source, missing, ", ".join(known), step))
     return None
 
@@ -273,9 +277,9 @@ def _translation_findings(model: LoadedModel, found: _Source) -> list[Finding]:
 
 def _predict(
     predictor: Predictor, found: _Source, columns: PredictionColumns, on_progress: OnProgress
-) -> tuple[Probabilities, int]:
-    """probabilities_NL of all rows in the order of their file, and how many texts were cut."""
-    parts, done, truncated = [], 0, 0
+) -> tuple[Probabilities, int, int]:
+    """probabilities_NL of all rows in the order of their file, how many texts were cut, and how many are empty."""
+    parts, done, truncated, without_text = [], 0, 0, 0
     for batch in found.stream:
         chunk = pa.Table.from_batches([batch])
         texts, pairs = texts_of(chunk, columns, source=found.stream.source, first_row=done + 1)
@@ -291,9 +295,10 @@ def _predict(
         done = first + len(texts)
         parts.append(np.asarray(predicted.probabilities_BL, np.float64))
         truncated += int(predicted.truncated_B.sum())
+        without_text += count_without_text(texts, pairs)
     probabilities_NL = np.concatenate(parts)
     check_probabilities(probabilities_NL, predictor.labels, found.stream.source)
-    return probabilities_NL, truncated
+    return probabilities_NL, truncated, without_text
 
 
 def check_probabilities(probabilities_NL: Probabilities, labels: Sequence[str], source: str) -> None:

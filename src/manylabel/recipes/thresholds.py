@@ -14,9 +14,11 @@ import numpy as np
 
 from manylabel.bundle.contents import Bundle
 from manylabel.config.schema import DataSettings
-from manylabel.decisions.goals import Goal, fit_goal
+from manylabel.data.problems import finding
+from manylabel.decisions.cuts import why_unjudged
+from manylabel.decisions.goals import Goal, check_own_goals, fit_goal, why_not_fitted
 from manylabel.decisions.thresholds import Thresholds
-from manylabel.errors import DataError, Finding, counted
+from manylabel.errors import DataError, counted
 from manylabel.inference.load import LoadedModel
 from manylabel.recipes.corpora import Source, all_texts
 from manylabel.recipes.evaluate import load_rows
@@ -24,7 +26,7 @@ from manylabel.recipes.guarantees import check_wish, missed_now, one_for_all, wi
 from manylabel.recipes.independent import independent_rows, require_rows, tell_seen
 from manylabel.recipes.new_thresholds import Fitted, NewThresholds, Wish, differ, effects
 from manylabel.recipes.scoring import rows_by_role, seen_rows
-from manylabel.recipes.zones import NewZones, new_zones, zones_differ
+from manylabel.recipes.zones import new_zones, zones_differ
 from manylabel.training.observers import Observer
 from manylabel.values import BoolArray, Corpus, FloatArray, IntArray
 
@@ -55,8 +57,10 @@ def find_thresholds(
     """
     check_wish(wish)
     bundle = model.bundle
+    check_own_goals(wish.per_label, bundle.labels)
     rows = _rows(model, source, wish, options=options, observer=observer)
     corpus, targets_NL = rows.corpus, rows.corpus.targets_NL
+    _require_judged(bundle, targets_NL, wish, observer)
     observer.stage(f"Predicting {counted(len(corpus), 'row')}")
     probabilities_NL = model.predictor.predict(corpus.texts, corpus.pairs).probabilities_BL
     changed = _asked(bundle, wish)
@@ -72,7 +76,6 @@ def find_thresholds(
         confidence=wish.confidence,
         guarantee=wish.guarantee,
     )
-    _require_judged(bundle, changed, fitted.unjudged, zones)
     of_baseline_NL = bundle.baseline.model.probabilities(all_texts(corpus))
     beside = _of_baseline(bundle, targets_NL, of_baseline_NL, wish)
     return NewThresholds(
@@ -128,6 +131,11 @@ def _goal_of_all(bundle: Bundle, wish: Wish) -> Goal | None:
     return wish.goal
 
 
+def _goal_or_default(bundle: Bundle, wish: Wish) -> Goal:
+    """The goal of the labels without one of their own; where these do not change, any will do."""
+    return _goal_of_all(bundle, wish) or Goal("fbeta")
+
+
 def _of_baseline(bundle: Bundle, targets_NL: IntArray, of_baseline_NL: FloatArray, wish: Wish) -> Thresholds:
     """The baseline's thresholds for the same goals; one chosen by hand is about the model alone."""
     per_label = {name: goal for name, goal in wish.per_label.items() if goal.kind != "at"}
@@ -148,7 +156,7 @@ def _fitted(
         targets_NL,
         probabilities_NL,
         bundle.labels,
-        _goal_of_all(bundle, wish) or Goal("fbeta"),
+        _goal_or_default(bundle, wish),
         min_positives=settings.min_positives,
         default=settings.default_threshold,
         per_label=wish.per_label,
@@ -177,22 +185,47 @@ def _merged(old: Thresholds, new: Thresholds, fresh_L: BoolArray) -> Thresholds:
     )
 
 
-def _require_judged(
-    bundle: Bundle, changed: Sequence[str], unjudged: Mapping[str, str], zones: NewZones
-) -> None:
-    """Refuse rows that can judge none of the labels, for a threshold or for a zone; raises DataError."""
-    fits_zones = zones.change == "fitted" and zones.zones is not None and None in zones.zones.reasons
-    if set(changed) - set(unjudged) or fits_zones or zones.change == "removed":
+def _require_judged(bundle: Bundle, targets_NL: IntArray, wish: Wish, observer: Observer) -> None:
+    """Refuse rows that can judge none of the labels, for a threshold or for a zone; raises DataError.
+
+    Where they can judge some, the others that were named are told: they keep their threshold. All this needs no
+    prediction, so nobody waits for it.
+    """
+    if wish.missed_share is not None:
         return
-    named = ", ".join(f"{name} ({unjudged[name]})" for name in changed[:MAX_LABELS_NAMED])
-    more = f" and {len(changed) - MAX_LABELS_NAMED} more" if len(changed) > MAX_LABELS_NAMED else ""
-    needed = max(bundle.settings.decisions.min_positives, 1)
-    raise DataError(
-        Finding(
-            "D176",
-            "--data",
-            f"these rows can judge no label: {named}{more}",
-            f"at least {needed} rows with and {needed} without a label (decisions.min_positives of the model)",
-            "give more rows; nothing was changed",
+    asked, fewest = _asked(bundle, wish), bundle.settings.decisions.min_positives
+    goals = [wish.per_label.get(name, _goal_or_default(bundle, wish)) for name in bundle.labels]
+    reasons = zip(bundle.labels, why_not_fitted(targets_NL, goals, min_positives=fewest), strict=True)
+    unjudged = {name: reason for name, reason in reasons if reason is not None and name in asked}
+    if set(asked) - set(unjudged):
+        named = {name: reason for name, reason in unjudged.items() if name in wish.per_label}
+        if named:
+            observer.stage(f"  note: these rows cannot judge {_listed(named)}: kept as in the model")
+    elif not _changes_zones(bundle, targets_NL, wish):
+        needed = max(fewest, 1)
+        raise DataError(
+            finding(
+                "D176",
+                "--data",
+                f"these rows can judge no label: {_listed(unjudged)}",
+                f"at least {needed} rows with and {needed} without a label (decisions.min_positives of the model)",
+                "give more rows; nothing was changed",
+            )
         )
+
+
+def _changes_zones(bundle: Bundle, targets_NL: IntArray, wish: Wish) -> bool:
+    """Whether zones are removed, or fitted for a label with rows enough."""
+    if wish.abstain is None or wish.abstain.is_none:
+        return wish.abstain is not None and bundle.zones is not None
+    fewest = bundle.settings.decisions.min_positives
+    counts = zip((targets_NL == 1).sum(axis=0), (targets_NL >= 0).sum(axis=0), strict=True)
+    return any(why_unjudged(int(positives), int(rows), fewest) is None for positives, rows in counts)
+
+
+def _listed(unjudged: Mapping[str, str]) -> str:
+    """The first labels, each with why it cannot be judged, and how many more."""
+    named = ", ".join(f"{name} ({reason})" for name, reason in list(unjudged.items())[:MAX_LABELS_NAMED])
+    return named + (
+        f" and {len(unjudged) - MAX_LABELS_NAMED} more" if len(unjudged) > MAX_LABELS_NAMED else ""
     )

@@ -134,7 +134,7 @@ def augment_at_test_time(
     out. Raises UsageError for an unknown view, a single
     one, or a model that is an ensemble already, DataError with all problems of the file and where no row is left.
     """
-    views = _all_views(wanted.views)
+    views = _all_views(wanted.views, observer)
     network = _network(model.bundle)
     columns = tuple(column for view in views if (column := translation_column(view)) is not None)
     if columns:
@@ -168,9 +168,11 @@ def augment_at_test_time(
     return replace(found, bundle=_new_bundle(model.bundle, found.kept, blend, blended_NL, corpus))
 
 
-def _all_views(views: Sequence[str]) -> tuple[str, ...]:
-    """Head first, then the others in their order."""
+def _all_views(views: Sequence[str], observer: Observer) -> tuple[str, ...]:
+    """Head first, then the others in their order; told where head was not asked for."""
     check_views(views)
+    if HEAD not in views:
+        observer.stage(f"note: {HEAD} is always among the views and was added")
     others = tuple(view for view in views if view != HEAD)
     if not others:
         allowed, step = "head and at least one other view", "for example --views head,tail,middle"
@@ -182,7 +184,7 @@ def _network(bundle: Bundle) -> NetworkModel:
     """The model's one network, under a name; raises UsageError for an ensemble."""
     if isinstance(bundle.model, Ensemble):
         found, allowed = "the model is an ensemble", "a model of one network"
-        step = "use it on one of the models that the ensemble was made of"
+        step = "make the ensemble anew with manylabel crossfit --views head,tail, which weighs the views too"
         raise UsageError(Finding("U314", "MODEL", found, allowed, step))
     return replace(bundle.model, name=NETWORK)
 

@@ -162,12 +162,17 @@ class TextTokenizer:
             | np.array(cut, np.bool_),
         )
 
+    @property
+    def characters_counted(self) -> int:
+        """How much of a text `token_lengths` reads; of a longer one it counts the beginning."""
+        return 4 * self.max_length * CHARACTERS_PER_TOKEN
+
     def token_lengths(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Tokens each text would have without the length limit (int64), for reports.
 
-        Texts are still read only up to a fixed number of characters, so a huge text counts as very long.
+        Texts are still read only up to `characters_counted`, so a huge text counts as very long.
         """
-        chunks = self.untruncated(texts, pairs, limit=4 * self.max_length * CHARACTERS_PER_TOKEN)
+        chunks = self.untruncated(texts, pairs, limit=self.characters_counted)
         return np.array([length for encoded in chunks for length in map(len, encoded)], np.int64)
 
     def untruncated(

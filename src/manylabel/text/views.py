@@ -88,6 +88,11 @@ def check_views(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def with_head(names: Sequence[str]) -> tuple[str, ...]:
+    """The views in their order, `head` first where it is lacking: every model reads the beginning of a text."""
+    return tuple(names) if HEAD in names else (HEAD, *names)
+
+
 def encode_view(
     tokenizer: TextTokenizer, view: str, texts: Sequence[str], pairs: Sequence[str] | None = None
 ) -> Encodings:

@@ -286,14 +286,14 @@ def required_bytes(tensors: Mapping[str, Tensor]) -> int:
     return checkpoint_files.required_bytes(tensors)
 
 
-def check_space(folder: Path, num_bytes: int) -> None:
-    """Find out before the first step whether the disk that holds `folder` has `num_bytes` left for checkpoints.
+def check_space(folder: Path, num_bytes: int, *, what: str = "checkpoints") -> None:
+    """Find out before the first step whether the disk that holds `folder` has `num_bytes` left for `what`.
 
     `folder` need not exist. Raises UsageError with both figures.
     """
     free = _free_bytes(folder)
     if free < num_bytes:
-        found = f"checkpoints need {num_bytes:,} bytes and {free:,} are free"
+        found = f"{what} need {num_bytes:,} bytes and {free:,} are free"
         next_step = "make room, choose another --out, or lower checkpoints.keep"
         raise UsageError(Finding("U222", str(folder), found, next_step=next_step))
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from manylabel.errors import counted
+
 GIB = 1 << 30
 COPIES_IN_MEMORY = 10
 """fp32 numbers a parameter: weight, gradient, two moments and the best so far, the latter four again in a checkpoint on
@@ -56,6 +58,6 @@ def free_memory() -> int | None:
 def duration(seconds: float) -> str:
     """`40 seconds`, `17 minutes` or `3.2 hours`."""
     if seconds < 90:
-        return f"{max(seconds, 1):.0f} seconds"
+        return counted(round(max(seconds, 1)), "second")
     minutes = seconds / 60
     return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"

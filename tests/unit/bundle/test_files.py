@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from manylabel.bundle import files
 from manylabel.bundle.exchange import exchange
 from manylabel.bundle.files import check_target, published_file, published_folder, require_writable
-from manylabel.bundle.manifest import read_manifest
+from manylabel.bundle.manifest import read_manifest, verify_files
 from manylabel.errors import BundleError, UsageError
 
 HOST = files._host()
@@ -422,3 +423,51 @@ def test_a_model_that_is_a_file_is_called_a_file(tmp_path):
         with pytest.raises(BundleError) as refused:
             read_manifest(place)
         assert (refused.value.findings[0].code, refused.value.findings[0].found) == ("B401", found)
+
+
+def refusals(place):
+    with pytest.raises(BundleError) as refused:
+        read_manifest(place)
+    (found,) = refused.value.findings
+    assert found.code == "B401"
+    return found.found, found.next_step
+
+
+def test_what_is_no_model_is_told_with_what_it_is(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert refusals(empty)[0] == "the folder is empty"
+    inner = tmp_path / "runs" / "first"
+    inner.mkdir(parents=True)
+    (inner / files.MANIFEST).write_text("{}")
+    assert refusals(tmp_path / "runs")[1] == f"name one, for example {inner}"
+    (inner / "model.safetensors").write_text("")
+    assert refusals(inner / "model.safetensors") == (
+        "it is a file, not a folder",
+        f"name the folder that it lies in: {inner}",
+    )
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / files.CONFIG).write_text("{}")
+    assert f"--encoder {encoder}" in refusals(encoder)[1]
+
+
+def test_a_model_without_its_manifest_is_to_be_copied_again(tiny_model, tmp_path):
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    (copy / files.MANIFEST).unlink()
+    found, step = refusals(copy)
+    assert "manifest.json is missing" in found
+    assert "copy the model again" in step
+
+
+def test_an_emptied_model_is_one_finding(tiny_model, tmp_path):
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    manifest = read_manifest(copy)
+    for path in copy.iterdir():
+        if path.name != files.MANIFEST:
+            path.unlink()
+    with pytest.raises(BundleError) as refused:
+        verify_files(copy, manifest)
+    (found,) = refused.value.findings
+    assert (found.code, found.place) == ("B403", str(copy))
+    assert found.found.startswith(f"all {len(manifest.files)} files of the model are missing")

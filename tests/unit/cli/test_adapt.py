@@ -53,3 +53,18 @@ def test_without_blank_lines_a_plain_text_is_one_document(run):
     assert code == 1
     assert "D169" in err
     assert "blank line" in err
+
+
+def test_quiet_prints_the_result_and_nothing_else(run):
+    code, out, err = run("texts.txt", "--document-per-line", "--out", "encoder", "--quiet")
+    assert (code, err) == (0, "")
+    assert "guessed right" in out
+    assert "Saved encoder." in out
+    assert "Next:" not in out
+
+
+def test_an_unknown_language_is_refused(run, tmp_path):
+    code, _, err = run("texts.txt", "--document-per-line", "--out", "encoder", "--language", "xx")
+    assert code == 2
+    assert err.startswith("U323 --language: 'xx'")
+    assert not (tmp_path / "encoder").exists()

@@ -9,7 +9,7 @@ import typer
 
 from manylabel.cli import failures
 from manylabel.cli.commands.predict import ADD_INPUT, ADD_OUTPUT
-from manylabel.cli.main import main
+from manylabel.cli.main import COMMANDS, main
 
 NASTY = "\x1b]0;owned\x07\u202e\x9b2J"
 
@@ -168,7 +168,10 @@ def test_a_misspelt_option_is_recognised_by_its_first_word(run, arguments, sugge
     code, _, err = run(*arguments)
     assert code == 2
     misspelt = next(argument for argument in arguments if argument.startswith("--"))
-    assert f"Error: No such option: {misspelt}.{suggested}" in err
+    command = arguments[0]
+    told = f"U200 manylabel {command}: No such option: {misspelt}.{suggested}"
+    assert err.startswith(told)
+    assert f"Next: manylabel {command} --help." in err.splitlines()[0]
     assert "--set" not in err
 
 
@@ -194,9 +197,41 @@ def test_messages_of_typer_that_are_not_escaped_are_made_inert(capsys):
     error = typer.BadParameter(f"{NASTY} is wrong\nand goes on")
     assert failures.tell_wrong_usage(error, as_json=False) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("Error: Invalid value: ")
-    assert shown.endswith("is wrong and goes on\n")
+    assert shown.startswith("U200 manylabel: Invalid value: ")
+    assert shown.endswith("is wrong and goes on. Next: manylabel --help.\n")
     assert shown.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("check",), "Missing argument"),
+        (("chek", "a.csv"), "No such command 'chek'. Did you mean 'check'?"),
+        (("evaluate", "m", "a.csv", "--resamples", "x"), "Invalid value for '--resamples'"),
+        (("evaluate", "m", "a.csv", "--resamples", "-1"), "Invalid value for '--resamples'"),
+        (("predict", "m", "t", "--precision", "fp8"), "'fp8' is not one of"),
+        (("check", "a.csv", "--set"), "Option '--set' requires an argument"),
+        (("check", "a.csv", "more"), "unexpected extra argument"),
+        (("check", "a.csv", "--zzz"), "No such option: --zzz"),
+        (("--json",), "No such option: --json"),
+    ],
+)
+def test_what_the_parser_refuses_is_told_like_other_wrong_usage(run, arguments, found):
+    command = "manylabel" if arguments[0] not in COMMANDS else f"manylabel {arguments[0]}"
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "") or "--json" in arguments
+    line = err.splitlines()[0]
+    assert line.startswith(f"U200 {command}: ")
+    assert found in line
+    assert "Value error" not in line
+    assert line.endswith(f"Next: {command} --help.")
+    with_json = arguments if "--json" in arguments else (*arguments[:1], "--json", *arguments[1:])
+    code, out, again = run(*with_json)
+    told = json.loads(out)["error"]
+    assert (code, told["code"], told["place"]) == (2, "U200", command)
+    assert found in told["found"]
+    assert told["next_step"] == f"{command} --help"
+    assert again == err
 
 
 def test_manylabel_alone_is_answered_with_its_help(run):

@@ -49,7 +49,8 @@ def test_what_it_prints_and_writes(run, tiny_mails, tmp_path):
         "tasks.xml",
     ]
     code, out, err = run(tiny_mails, "--corrected", "tasks.json", "--out", "corrected.csv")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.startswith("note: D186 tasks.json: ")  # Nobody has looked at them.
     assert "0 labels changed" in out
     assert (tmp_path / "corrected.csv").read_text().split() == tiny_mails.read_text().split()
 

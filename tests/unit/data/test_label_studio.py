@@ -54,12 +54,14 @@ def problems(tmp_path, corpus, content):
     return {finding.code: finding for finding in caught.value.findings}
 
 
-def test_a_task_has_data_annotation_and_prediction(corpus):
+def test_a_task_has_data_and_two_predictions_but_no_annotation(corpus):
     (made,) = tasks_of(corpus, [Task(2, ("refund",), 0.97, "why")], model_version="v1")
     assert made == {
         "data": {"id": "id-2", "text": "text 2", "suspected": "why"},
-        "annotations": [
+        "annotations": [],
+        "predictions": [
             {
+                "model_version": "labels of the file",
                 "result": [
                     {
                         "from_name": "labels",
@@ -67,10 +69,8 @@ def test_a_task_has_data_annotation_and_prediction(corpus):
                         "type": "choices",
                         "value": {"choices": ["late & <slow>", 'say "no"']},
                     }
-                ]
-            }
-        ],
-        "predictions": [
+                ],
+            },
             {
                 "model_version": "v1",
                 "score": 0.97,
@@ -82,7 +82,7 @@ def test_a_task_has_data_annotation_and_prediction(corpus):
                         "value": {"choices": ["refund"]},
                     }
                 ],
-            }
+            },
         ],
     }
 
@@ -90,8 +90,8 @@ def test_a_task_has_data_annotation_and_prediction(corpus):
 def test_a_row_without_labels_and_pairs():
     corpus = corpus_of([[0, 0, 0]], pairs=("second",))
     (made,) = tasks_of(corpus, [Task(0, (), 0.5, "")], model_version="v1")
-    assert made["annotations"] == [{"result": []}]
-    assert made["predictions"][0]["result"] == []
+    assert made["annotations"] == []
+    assert [each["result"] for each in made["predictions"]] == [[], []]
     assert made["data"]["pair"] == "second"
 
 
@@ -191,8 +191,32 @@ def test_no_file(tmp_path, corpus):
         read_corrections(tmp_path / "absent.json", corpus)
 
 
-def test_nothing_changes_on_the_way_there_and_back(tmp_path, corpus):
+def test_tasks_that_nobody_looked_at_are_no_answers(tmp_path, corpus):
     rows = [Task(row, (), 0.5, "") for row in range(4)]
     found = read(tmp_path, corpus, tasks_of(corpus, rows, model_version="v"))
     assert np.array_equal(found.targets_NL, corpus.targets_NL)
-    assert found.rows_seen == 4
+    assert (found.rows_seen, found.tasks_skipped) == (0, 4)
+    (note,) = found.notes
+    assert "4 tasks skipped" in note.found
+
+
+def test_given_labels_that_were_imported_as_annotations_are_no_answers(tmp_path, corpus):
+    """As Label Studio exports tasks with annotations that were imported: nobody's seconds, the time of the import."""
+    imported = {
+        "lead_time": None,
+        "created_at": "2026-03-02T10:00:00.1Z",
+        "updated_at": "2026-03-02T10:00:00.2Z",
+    }
+    seen = {"lead_time": 3.2, "created_at": "2026-03-02T10:00:00Z", "updated_at": "2026-03-02T11:00:00Z"}
+    content = [
+        task("id-0", (["refund"], imported)),
+        task("id-1", (["refund"], imported | {"last_action": "imported"})),
+        # Looked at, and found right or wrong; and one imported beside one of a person.
+        task("id-2", (NAMES[1:], seen)),
+        task("id-3", ([NAMES[1]], imported), ([NAMES[2]], seen)),
+    ]
+    found = read(tmp_path, corpus, content)
+    assert found.targets_NL.tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 1], [-1, 0, 1]]
+    assert (found.rows_seen, found.tasks_skipped, found.cells_changed) == (2, 2, 2)
+    # A program's answers have no seconds either; where they say something else, they are answers.
+    assert read(tmp_path, corpus, [task("id-0", ([NAMES[1]], imported))]).rows_seen == 1

@@ -8,6 +8,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from manylabel.decisions import blend_fit
 from manylabel.decisions.blend import KINDS, Blend, cross_fitted, fit_blend
 from manylabel.decisions.blend_fit import average_precision, rank_knots
 from manylabel.errors import BundleError
@@ -74,6 +75,43 @@ def test_average_precision_is_scikit_learns(seed):
     scores = generator.integers(0, 30, 500).astype(np.float32)
     positives = generator.random(500) < 0.1
     assert average_precision(scores, positives) == pytest.approx(average_precision_score(positives, scores))
+
+
+def test_a_sample_with_weights_has_the_average_precision_of_all_rows():
+    """Unbiased: over many draws the mean of the weighted figure is that of scikit-learn on all rows."""
+    generator = np.random.default_rng(3)
+    positives = generator.random(90_000) < 0.01
+    scores = (generator.normal(size=90_000) + 2.0 * positives).astype(np.float32)
+    found = []
+    for seed in range(8):
+        kept = blend_fit._sampled(np.arange(90_000), positives, seed)
+        assert len(kept.rows_n) == blend_fit.MOST_ROWS
+        assert kept.positives_n.sum() == positives.sum()  # The rarer class is there whole.
+        assert kept.counts_n.sum() == pytest.approx(90_000)
+        found.append(average_precision(scores[kept.rows_n], kept.positives_n, kept.negative_counts))
+    expected = average_precision_score(positives, scores)
+    assert np.mean(found) == pytest.approx(expected, abs=0.01)
+    both_many = blend_fit._sampled(np.arange(90_000), generator.random(90_000) < 0.4, 1)
+    assert (both_many.positives_n.sum(), len(both_many.rows_n)) == (10_000, 20_000)
+    assert both_many.counts_n.sum() == pytest.approx(90_000)
+
+
+@pytest.mark.parametrize("kind", ["greedy", "stacked"])
+def test_a_blend_chosen_on_a_sample_is_as_good_as_one_chosen_on_all_rows(kind, monkeypatch):
+    generator = np.random.default_rng(11)
+    truth = generator.normal(size=(40_000, 2))
+    targets_NL = (truth > np.array([1.3, 2.3])).astype(np.int8)
+    noise = generator.normal(size=(3, 40_000, 2)) * np.array([0.5, 0.8, 2.0])[:, None, None]
+    logits_CNL = (3 * (truth[None] + noise) - 6).astype(np.float32)
+    sampled = fitted(kind, logits_CNL, targets_NL)
+    monkeypatch.setattr(blend_fit, "MOST_ROWS", 10**9)
+    whole = fitted(kind, logits_CNL, targets_NL)
+    for label in range(2):
+        reached = [
+            average_precision_score(targets_NL[:, label], blend.apply(logits_CNL)[:, label])
+            for blend in (sampled, whole)
+        ]
+        assert reached[0] == pytest.approx(reached[1], abs=0.003)
 
 
 def test_greedy_takes_the_component_that_knows_and_leaves_noise_out():

@@ -1,6 +1,8 @@
 """What `predict` takes; the engine is a stand-in that counts texts."""
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from manylabel.decisions.abstain import Zones
@@ -33,11 +35,25 @@ def make(tiny_encoder):
     return make
 
 
+def chunked(texts):
+    return pa.table({"text": texts})["text"]
+
+
 TEXTS = ["the team", "please help me with my order today", "thanks"]
 
 
 @pytest.mark.parametrize(
-    "kind", [tuple, iter, lambda texts: (text for text in texts), dict.fromkeys, np.array]
+    "kind",
+    [
+        tuple,
+        iter,
+        lambda texts: (text for text in texts),
+        dict.fromkeys,
+        np.array,
+        pd.Series,
+        pa.array,
+        chunked,
+    ],
 )
 def test_anything_that_gives_texts_will_do(make, kind):
     expected = make().predict(TEXTS).probabilities_BL
@@ -69,7 +85,13 @@ def test_pairs_may_be_generators_too(make):
         (None, "a list of texts, not NoneType"),
         ([None], "text 0 is NoneType, expected str"),
         (iter(["a", 5]), "text 1 is int, expected str"),
-        (b"bytes", "text 0 is int, expected str"),
+        (b"bytes", "text 0 is int, expected str$"),
+        (["a", float("nan")], "text 1 is float, expected str; replace missing texts by ''"),
+        (pd.Series(["a", None], dtype=object), "text 1 is NoneType, expected str; replace missing"),
+        (pd.DataFrame({"text": ["a"]}), r"not a table; give one column of it"),
+        (pa.table({"text": ["a"]}), r"not a table; give one column of it"),
+        (pa.array(["a", None]), "text 1 is NoneType, expected str; replace missing"),
+        (np.array([["a"]]), "text 0 is ndarray, expected str$"),
     ],
 )
 def test_what_gives_no_texts_is_refused_in_words(make, texts, message):

@@ -6,13 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from manylabel.config.load import load_settings
 from manylabel.config.schema import TrainingSettings
 from manylabel.errors import DataError, EncoderError, TrainingError, TrainingStopped, UsageError
 from manylabel.inference.load import load_model
+from manylabel.modeling.weights.hugging_face import read_config
+from manylabel.modeling.weights.pretraining_names import load_pretraining, to_hugging_face
 from manylabel.recipes.adapt import AdaptJob, adapt_encoder, choose_adaptation_rates
-from manylabel.recipes.adapt_texts import TextSources
+from manylabel.recipes.adapt_texts import TextSources, gather_texts
 from manylabel.recipes.adapted_encoder import read_adaptation
 from manylabel.recipes.prepare import has_trained_pooler
 from manylabel.training.observers import SilentObserver
@@ -214,7 +217,7 @@ def test_a_pooler_that_never_took_a_step_is_not_called_trained(texts, tiny_encod
         return plain(self, outputs, targets, counts) * float("nan")
 
     monkeypatch.setattr(PretrainingObjective, "loss", broken)
-    with pytest.raises(TrainingError, match="T301"):
+    with pytest.raises(TrainingError, match=r"T301 .*texts: texts\.txt, document \d+; "):
         adapt(texts, source, tmp_path / "encoder")
     assert read_adaptation(tmp_path / "encoder")["training"]["best_step"] == 0
     assert not has_trained_pooler(tmp_path / "encoder")
@@ -246,3 +249,51 @@ def test_one_epoch_unless_another_number_was_set(texts, tiny_encoder, tmp_path):
     assert report.outcome.steps == told.steps[-1].num_steps
     assert {step.epoch for step in told.steps} == {0}
     assert {step.num_texts for step in told.steps[:-1]} == {32}
+
+
+def test_an_adapted_encoder_whose_weights_were_exchanged_is_refused(
+    adapted, tiny_encoder, tiny_mails, train_tiny, tmp_path
+):
+    folder = tmp_path / "encoder"
+    shutil.copytree(adapted[0].folder, folder)
+    shutil.copyfile(tiny_encoder / "model.safetensors", folder / "model.safetensors")
+    with pytest.raises(EncoderError, match=r"E184 .*as manylabel adapt recorded it"):
+        train_tiny(tiny_mails, folder, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_texts_at_fault_are_named_by_file_and_row(texts, tiny_encoder, tmp_path):
+    first, second, test = tmp_path / "a.csv", tmp_path / "b.txt", tmp_path / "test.txt"
+    lines = texts.read_text().split("\n\n")
+    first.write_text("id,text\n1,the late parcel\n2,\n3,please refund the money\n")
+    second.write_text("\n\n".join(["thanks for the order", "hello great team", *lines]))
+    test.write_text("the late parcel")
+    sources = TextSources((first, second), (test,))
+    gathered = gather_texts(sources, settings_for(tiny_encoder), Told())
+    # The first row is in the test file, the second is empty.
+    assert gathered.documents.texts[:3] == (
+        "please refund the money",
+        "thanks for the order",
+        "hello great team",
+    )
+    assert [gathered.place_of(number) for number in range(3)] == [
+        "a.csv, row 2 of the rows with a text",
+        "b.txt, document 1",
+        "b.txt, document 2",
+    ]
+
+
+def test_an_unknown_language_is_refused_before_anything_is_read(tiny_encoder, tmp_path):
+    job = AdaptJob(TextSources((tmp_path / "absent.txt",), language="xx"), tmp_path / "encoder")
+    with pytest.raises(UsageError, match=r"U323 --language: 'xx' is no language"):
+        adapt_encoder(job, settings=settings_for(tiny_encoder), observer=Told())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["torch_dtype", "dtype"])
+def test_the_configuration_says_the_number_format_of_the_weights(tiny_encoder, key):
+    loaded = load_pretraining(tiny_encoder, dropout=0.0, attention_dropout=0.0, seed=1, learns_next=True)
+    config, tensors = to_hugging_face(loaded.model, {**read_config(tiny_encoder), key: "bfloat16"})
+    assert config[key] == "float32"
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert not {"torch_dtype", "dtype"} & set(to_hugging_face(loaded.model, read_config(tiny_encoder))[0])

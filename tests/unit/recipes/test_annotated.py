@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from manylabel.config.schema import DataSettings
 from manylabel.errors import DataError, UsageError
 from manylabel.inference.load import load_model
-from manylabel.recipes.evaluate import evaluate_model, joined_with_labels, judge_model, load_rows
+from manylabel.recipes.evaluate import evaluate_model, joined_with_labels, judge_model, load_annotated
 from manylabel.training.observers import SilentObserver
 
 LABELS = ("refund", "delivery", "praise")
@@ -50,9 +50,9 @@ def test_the_mean_column_wise_roc_auc_is_scikit_learns_on_the_annotated_cells(mo
     texts, labels, rows = files
     told = Told()
     table = joined_with_labels(model, texts, labels, options=DataSettings(), observer=told)
-    corpus = load_rows(model, table, options=DataSettings(), observer=told)
+    rows_of_file = load_annotated(model, table, options=DataSettings(), observer=told)
     settings = model.bundle.settings.evaluation.model_copy(update={"resamples": 0})
-    figures = judge_model(model, corpus, observer=told, settings=settings).to_json()
+    figures = judge_model(model, rows_of_file, observer=told, settings=settings).to_json()
     probabilities_NL = model.predictor.probabilities([row[1] for row in rows])
     targets_NL = np.array([row[2] for row in rows])
     expected = np.mean([
@@ -67,10 +67,10 @@ def test_the_mean_column_wise_roc_auc_is_scikit_learns_on_the_annotated_cells(mo
 
 def test_without_such_rows_nothing_is_left_out_or_told(model, tiny_mails):
     told = Told()
-    corpus = load_rows(model, tiny_mails, options=DataSettings(), observer=told)
-    assert len(corpus) == 120
+    rows_of_file = load_annotated(model, tiny_mails, options=DataSettings(), observer=told)
+    assert (len(rows_of_file.corpus), rows_of_file.rows_given) == (120, None)
     settings = model.bundle.settings.evaluation.model_copy(update={"resamples": 0})
-    figures = judge_model(model, corpus, observer=told, settings=settings).to_json()
+    figures = judge_model(model, rows_of_file, observer=told, settings=settings).to_json()
     assert "rows_in_file" not in figures
     assert not any("annotated" in line for line in told.lines)
 
@@ -85,6 +85,17 @@ def test_rows_that_are_all_unannotated_are_refused(model, tmp_path):
     (found,) = refused.value.findings
     assert (found.code, found.place) == ("D167", "test.csv")
     assert "none of its 9 rows is annotated" in found.found
+
+
+def test_labels_in_a_file_of_their_own_that_are_all_unannotated_are_refused_in_its_name(model, tmp_path):
+    texts, labels = tmp_path / "test.csv", tmp_path / "test_labels.csv"
+    texts.write_text("id,text\n" + "".join(f"{n},text {n}\n" for n in range(9)))
+    labels.write_text("id,refund,delivery,praise\n" + "".join(f"{n},-1,-1,-1\n" for n in range(9)))
+    with pytest.raises(DataError) as refused:
+        joined_with_labels(model, texts, labels, options=DataSettings(), observer=SilentObserver())
+    (found,) = refused.value.findings
+    assert (found.code, found.place) == ("D167", "test_labels.csv")
+    assert "--labels" not in found.next_step
 
 
 def test_the_labels_cannot_be_the_file_of_the_texts(model, files):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from manylabel.cli.main import main
 from manylabel.config.load import load_settings
 from manylabel.errors import DataError
 from manylabel.modeling.weights import locate
@@ -56,6 +57,20 @@ def test_a_good_file_is_usable_with_lengths(mails, encoder):
     assert report.source == "mails.csv"
 
 
+def test_a_text_too_long_to_be_counted_whole_is_said(mails, encoder, capsys):
+    with mails.open("a") as file:
+        file.write("late " * 20_000 + ",0,one\n")
+    report = report_of(mails, encoder, "data.label_columns=late")
+    assert report.summary.lengths.counted_in_part == 1
+    assert report.to_json()["lengths"]["counted_in_part"] == 1
+    settings = ["--set", f"model.encoder={encoder}", "--set", "text.max_length=32"]
+    with pytest.raises(SystemExit):
+        main(["check", str(mails), "--label-columns", "late", *settings])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"longest at least {report.summary.lengths.longest:,};" in told
+    assert "1 text counted in part" in told
+
+
 def test_all_findings_come_at_once_when_the_columns_cannot_be_told(tmp_path, encoder):
     path = tmp_path / "a.csv"
     path.write_text("id,words\n1,hello\n2,you,there\n3,all\n")
@@ -65,6 +80,18 @@ def test_all_findings_come_at_once_when_the_columns_cannot_be_told(tmp_path, enc
         ("D107", (2,)),
         ("D124", ()),
     ]
+
+
+def test_labels_with_the_same_fault_share_a_line(tmp_path, encoder, capsys):
+    names = [f"label{number}" for number in range(14)]
+    path = tmp_path / "a.csv"
+    rows = [f"late parcel {row},{row % 2}" + ",0" * 14 for row in range(40)]
+    path.write_text("\n".join([",".join(["text", "late", *names]), *rows]) + "\n")
+    with pytest.raises(SystemExit):
+        main(["check", str(path), "--set", f"model.encoder={encoder}", "--set", "text.max_length=32"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "D163" in line]
+    listed = ", ".join(f'"{name}"' for name in names[:10])
+    assert line.startswith(f"warning: D163 a.csv, each of the labels {listed} and 4 more: no row carries it")
 
 
 def test_a_file_without_rows_is_named(tmp_path, encoder):

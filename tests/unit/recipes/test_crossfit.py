@@ -17,7 +17,7 @@ from manylabel.config.schema import DataSettings
 from manylabel.data.corpus import load_corpus
 from manylabel.data.folds import Folds
 from manylabel.decisions.blend import KINDS, cross_fitted
-from manylabel.errors import DataError, TrainingError, TrainingStopped, UsageError
+from manylabel.errors import DataError, EncoderError, TrainingError, TrainingStopped, UsageError
 from manylabel.inference.load import load_model
 from manylabel.recipes import crossfit as recipe
 from manylabel.recipes import crossfit_members, fold_trainer
@@ -313,7 +313,7 @@ def test_other_settings_are_refused_until_fresh(stopped_early, tiny_mails, setti
         run(tiny_mails, out, settings, listener, blend="stacked",
             should_stop=(work / "linear-f1.safetensors").exists)  # fmt: skip
     assert any("linear, fold 1 of 2 is damaged" in stage for stage in listener.stages)
-    assert any("Linear, fold 2 of 2: kept" in stage for stage in listener.stages)
+    assert any("linear, fold 2 of 2: kept" in stage for stage in listener.stages)
     assert files_of(work) == before
     report = run(
         tiny_mails, out, made_settings(tiny_encoder, **{"training.epochs": 1}), seeds=(5,), fresh=True
@@ -362,6 +362,9 @@ def test_test_rows_judge_only_where_nothing_is_like_them(tiny_mails, settings, t
     assert again["rows_seen_in_training"] == 0
     with pytest.raises(DataError, match="D300"):
         run(learned, tmp_path / "other", settings, test=learned)
+    write(test, [rows[0], *([*row[:2], "-1", "-1", "-1"] for row in rows[91:])])
+    with pytest.raises(DataError, match=r"D167 test\.csv: none of its 30 rows is annotated"):
+        run(learned, tmp_path / "other", settings, test=test)
     assert not (tmp_path / "other.crossfit").exists()
 
 
@@ -377,9 +380,11 @@ def test_views_are_components_of_one_model(tiny_mails, settings, tmp_path):
         settings,
         seeds=(1,),
         linear=False,
-        views=("head", "tail"),
+        views=("tail",),  # As tta, it adds head, without which no model predicts.
         blend="greedy",
+        observer=(listener := Listener()),
     )
+    assert "note: head is always among the views and was added" in listener.stages
     head, tail = report.evaluation["crossfit"]["components"]
     assert tail == f"{head} tail"
     assert report.evaluation["crossfit"]["chosen"] == "greedy"
@@ -426,7 +431,6 @@ def test_two_encoders_of_one_name_are_told_apart(tiny_encoder, tmp_path, setting
         ({"seeds": (1, 1)}, "U301"),
         ({"seeds": (-1,)}, "U301"),
         ({"blend": "magic"}, "U303"),
-        ({"views": ("tail",)}, "U306"),
         ({"views": ("head", "translation:de")}, "U308"),
         ({"views": ("head", "sideways")}, "U310"),
         ({"encoders": ("default", "default")}, "U307"),
@@ -510,3 +514,100 @@ def test_the_command_prints_tables_and_json(whole, tiny_mails, tiny_encoder, tmp
         main(["crossfit", str(tiny_mails), "--out", str(tmp_path / "n"), "--seeds", "a", *options[:2]])
     assert ended.value.code == 2
     assert "U301" in capsys.readouterr().err
+
+
+def test_encoders_are_tried_before_anything_is_trained(tiny_mails, tiny_encoder, tmp_path, settings):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_encoder, broken)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    listener = Listener()
+    with pytest.raises(EncoderError) as refused:
+        run(tiny_mails, tmp_path / "model", settings, listener, encoders=(str(tiny_encoder), str(broken)))
+    assert [finding.code for finding in refused.value.findings] == ["E134"]
+    with pytest.raises(EncoderError) as refused:
+        run(tiny_mails, tmp_path / "model", settings, listener, encoders=("./none", "./nothing"))
+    assert len(refused.value.findings) == 2
+    assert not any("training on" in stage for stage in listener.stages)
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
+
+
+@pytest.fixture
+def tiny_foreign_encoder(tiny_encoder, tmp_path_factory):
+    """A DistilBERT, which runs through transformers and not packed."""
+    from transformers import DistilBertConfig, DistilBertModel
+
+    folder = tmp_path_factory.mktemp("foreign")
+    words = len((tiny_encoder / "vocab.txt").read_text().splitlines())
+    sizes = {"dim": 32, "n_heads": 4, "n_layers": 2, "hidden_dim": 64}
+    DistilBertModel(DistilBertConfig(vocab_size=words, **sizes)).save_pretrained(folder)
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copyfile(tiny_encoder / name, folder / name)
+    return folder
+
+
+def test_an_encoder_that_cannot_be_trained_so_is_refused_with_its_name(
+    tiny_mails, tmp_path, tiny_foreign_encoder
+):
+    adversarial = made_settings(tiny_foreign_encoder, **{"augmentation.adversarial": 1.0})
+    with pytest.raises(UsageError) as refused:
+        run(tiny_mails, tmp_path / "model", adversarial)
+    assert [(each.code, str(tiny_foreign_encoder) in each.place) for each in refused.value.findings] == [
+        ("D199", True)
+    ]
+    with pytest.raises(UsageError, match="C221"):
+        run(
+            tiny_mails,
+            tmp_path / "model",
+            made_settings(tiny_foreign_encoder, **{"training.frozen_layers": 9}),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_disk_must_hold_the_models_twice_and_checkpoints(tiny_mails, settings, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(recipe, "check_space", lambda place, count, what: asked.append((count, what)))
+    monkeypatch.setattr(recipe, "opened_state", lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        run(tiny_mails, tmp_path / "model", settings)
+    ((bytes_asked, what),) = asked
+    weights = (settings_weights(settings) + (32 + 1) * 3) * 4  # The encoder and a head of three labels.
+    models = 2 * len(SEEDS) * FOLDS * weights
+    # Three checkpoints, each with the weights, two moments and the best so far.
+    assert models + 3 * 3 * weights < bytes_asked < models + 3 * (6 * weights + (1 << 20))
+    assert what == "models and checkpoints"
+
+
+def settings_weights(settings):
+    from safetensors.numpy import load_file
+
+    tensors = load_file(f"{settings.model.encoder}/model.safetensors")
+    return sum(tensor.size for name, tensor in tensors.items() if not name.startswith("pooler"))
+
+
+@pytest.mark.parametrize("name", ["oof.parquet", "linear-f1.safetensors", "other-s9-f1.safetensors"])
+def test_fresh_discards_what_a_killed_process_left_half_written(stopped_early, tiny_mails, settings, name):
+    work = stopped_early / "model.crossfit"
+    (work / f".writing-host-999999999-{name}").write_bytes(b"half")
+    run(tiny_mails, stopped_early / "model", settings, seeds=(5,), fresh=True)
+    assert sorted(path.name for path in stopped_early.iterdir()) == ["model", "model.oof.parquet"]
+
+
+def test_fresh_discards_the_table_of_the_run_it_discards(tiny_mails, settings, tmp_path, monkeypatch):
+    out = tmp_path / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "save", lambda *a, **k: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run(tiny_mails, out, settings, seeds=(1,))
+    assert (tmp_path / "model.oof.parquet").exists()
+    work = tmp_path / "model.crossfit"
+    with pytest.raises(TrainingStopped):
+        run(
+            tiny_mails,
+            out,
+            settings,
+            seeds=(2,),
+            fresh=True,
+            should_stop=(work / "linear-f1.safetensors").exists,
+        )
+    run(tiny_mails, out, settings, seeds=(2,))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.oof.parquet"]

@@ -1,3 +1,4 @@
+import hashlib
 import importlib.util
 import json
 import sys
@@ -12,6 +13,7 @@ from manylabel.errors import EncoderError, UsageError
 from manylabel.modeling.packed import to_device
 from manylabel.modeling.weights.hugging_face import load_pretrained
 from manylabel.modeling.weights.tf_checkpoint import open_checkpoint
+from manylabel.recipes.adapted_encoder import require_unchanged
 from manylabel.recipes.import_tf import find_checkpoint, import_tensorflow
 from manylabel.values import Batch
 
@@ -286,6 +288,39 @@ def test_the_command_shows_what_it_did(release, tmp_path, capsys):
     code, _, err = run(capsys, release, "--out", tmp_path / "q")
     assert code == 2
     assert err.startswith("U201 ")
+
+
+def test_cased_and_uncased_at_once_are_refused(release, tmp_path, capsys):
+    code, _, err = run(capsys, release, "--out", tmp_path / "e", "--cased", "--uncased")
+    assert code == 2
+    assert err.startswith("U215 ")
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_file_is_not_called_a_folder_that_is_not_there(copy_of, tmp_path):
+    with pytest.raises(EncoderError, match=r"E152 .*vocab.txt: a file, not a folder.*\.index file"):
+        import_tensorflow(copy_of / "vocab.txt", tmp_path / "e")
+    with pytest.raises(EncoderError, match=r"E152 .*no such folder"):
+        import_tensorflow(copy_of / "absent", tmp_path / "e")
+
+
+def test_weights_that_are_not_those_that_were_imported_are_refused(copy_of, tmp_path):
+    out = tmp_path / "e"
+    import_tensorflow(copy_of, out)
+    require_unchanged(out)
+    weights = bytearray((out / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (out / "model.safetensors").write_bytes(weights)
+    with pytest.raises(
+        EncoderError, match=r"E184 .*model\.safetensors.*\.\.\., as manylabel import-tf recorded"
+    ) as error:
+        require_unchanged(out)
+    origin = json.loads((out / "encoder.json").read_text())["origin"]
+    (finding,) = error.value.findings
+    assert origin["weights_sha256"][:12] in finding.allowed
+    assert hashlib.sha256(weights).hexdigest()[:12] in finding.found
+    (out / "encoder.json").unlink()
+    require_unchanged(out)
 
 
 def test_no_tensorflow_is_imported(release, tmp_path):

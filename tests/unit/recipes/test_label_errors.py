@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from manylabel.cli.main import main
 from manylabel.config.load import load_settings
 from manylabel.config.schema import DataSettings
 from manylabel.data.corpus import load_corpus
@@ -111,7 +112,21 @@ def test_to_label_studio_and_back(searched, tmp_path):
         assert after.targets_NL[row].tolist() == expected
         changed += int((after.targets_NL[row] != before.targets_NL[row]).sum())
     assert changed > 0
-    assert (done.rows_seen, done.cells_changed) == (len(seen), changed)
+    assert (done.rows_seen, done.cells_changed, done.tasks_skipped) == (len(seen), changed, 0)
+
+
+def test_tasks_that_nobody_completed_change_nothing_and_are_counted(searched, tmp_path, capsys):
+    folder, source, _, _ = searched
+    out, export = tmp_path / "corrected.csv", folder / "tasks.json"
+    with pytest.raises(SystemExit) as ended:
+        main(["label-errors", str(source), "--corrected", str(export), "--out", str(out)])
+    assert ended.value.code == 0
+    tasks = len(json.loads(export.read_text()))
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"0 rows with an answer, 0 labels changed, {tasks} tasks skipped (nobody completed them)" in told
+    assert load_corpus(out, DataSettings()).corpus.targets_NL.tolist() == (
+        load_corpus(source, DataSettings()).corpus.targets_NL.tolist()
+    )
 
 
 def test_predictions_are_the_labels_above_the_threshold(searched):
@@ -122,7 +137,11 @@ def test_predictions_are_the_labels_above_the_threshold(searched):
         likely = [
             name for name, value in zip(names, report.probabilities_NL[row], strict=True) if value >= 0.5
         ]
-        (prediction,) = task["predictions"]
+        of_file, prediction = task["predictions"]
+        given = {name for region in of_file["result"] for name in region["value"]["choices"]}
+        assert given == {
+            name for name, value in zip(names, report.corpus.targets_NL[row], strict=True) if value == 1
+        }
         chosen = [name for region in prediction["result"] for name in region["value"]["choices"]]
         assert chosen == likely
         assert 0 <= prediction["score"] <= 1

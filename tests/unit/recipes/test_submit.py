@@ -166,6 +166,20 @@ def test_targets_that_cannot_be_written_are_refused_before_anything_is_read(mode
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_folder_that_takes_no_files_is_refused_before_anything_is_predicted(model, folder, monkeypatch):
+    def refused_by_the_system(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refused_by_the_system)
+    monkeypatch.setattr(module, "_predict", None)
+    assert refused(model, folder)[0][0] == "U212"
+
+
+def test_rows_without_a_text_are_counted(model, folder):
+    (folder / "test.csv").write_text('id,text\n0007,\n1e5,"  "\n-x,where is my parcel\nb1,thanks\n')
+    assert run(model, folder).without_text == 2
+
+
 def test_a_model_that_gives_no_probability_is_refused(model, folder, monkeypatch):
     with pytest.raises(BundleError) as error:
         check_probabilities(
@@ -229,7 +243,9 @@ def test_the_command(tiny_model, folder, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
-    assert "4 rows written to" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "4 rows written to" in told
+    assert "note: 1 of 4 rows has no text; it gets the probabilities of an empty text" in told
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -238,5 +254,6 @@ def test_the_command(tiny_model, folder, capsys):
         main([*arguments, "--overwrite", "--json"])
     told = json.loads(capsys.readouterr().out)
     assert (ended.value.code, told["rows"], told["columns"][0]) == (0, 4, "id")
+    assert told["rows_without_text"] == 1
     assert (folder / "submission.csv").stat().st_size > 0
     assert files.MANIFEST not in {path.name for path in folder.iterdir()}

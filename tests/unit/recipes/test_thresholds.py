@@ -18,7 +18,7 @@ from manylabel.decisions.abstain import ZoneGoal
 from manylabel.decisions.goals import Goal, fit_goal
 from manylabel.decisions.missed_share import MissedShare
 from manylabel.decisions.risk import control_missed_share, control_misses
-from manylabel.errors import ConfigError, UsageError
+from manylabel.errors import ConfigError, DataError, UsageError
 from manylabel.inference.load import load_model
 from manylabel.recipes.evaluate import evaluate_model
 from manylabel.recipes.new_thresholds import Wish
@@ -453,6 +453,37 @@ def test_rows_that_can_judge_no_label_are_refused(tiny_model, two_labels, tmp_pa
         assert "D176" in words
         assert "can judge no label: praise (2 positive rows, at least 5 needed)" in words
     assert not out.exists()
+
+
+def refuse_to_predict(*_, **__):
+    raise AssertionError("predicted before the labels were checked")
+
+
+def test_names_and_positives_are_checked_before_anything_is_predicted(loaded, two_labels, monkeypatch):
+    monkeypatch.setattr(type(loaded.predictor), "predict", refuse_to_predict)
+    goals = {name: Goal.parse("recall=0.9") for name in ("refnd", "threat", "prais")}
+    with pytest.raises(ConfigError) as caught:
+        find(loaded, two_labels, Wish(per_label=goals))
+    assert [finding.code for finding in caught.value.findings] == ["C242"] * 3
+    steps = [finding.next_step for finding in caught.value.findings]
+    assert (steps[0], steps[2]) == ('did you mean "refund"?', 'did you mean "praise"?')
+    assert "threat" in caught.value.findings[1].found
+    with pytest.raises(DataError, match="D176"):
+        find(loaded, two_labels, Wish(per_label={"praise": Goal.parse("recall=0.9")}))
+    # Zones would be fitted for the other labels, so the rows are of use.
+    with pytest.raises(AssertionError):
+        find(loaded, two_labels, Wish(per_label={"praise": Goal.parse("f1")}, abstain=ZoneGoal(0.5, 0.1)))
+
+
+def test_a_named_label_that_cannot_be_judged_is_told_before_predicting(loaded, two_labels):
+    told = Told()
+    goals = {"refund": Goal.parse("f1"), "praise": Goal.parse("recall=0.9")}
+    find(loaded, two_labels, Wish(per_label=goals), told)
+    note = "praise (2 positive rows, at least 5 needed): kept as in the model"
+    places = [place for place, line in enumerate(told.lines) if note in line]
+    predicting = next(place for place, line in enumerate(told.lines) if line.startswith("Predicting"))
+    assert places
+    assert places[0] < predicting
 
 
 def test_where_nothing_changes_no_version_is_saved(tiny_model, fresh_rows, tmp_path, capsys):

@@ -224,6 +224,15 @@ def test_a_run_of_another_identity_is_refused_with_both_values(path, value):
     assert (path / "run.json").read_bytes() == before
 
 
+def test_fingerprints_that_differ_are_said_in_words(path):
+    with RunFolder(path) as run:
+        run.open({"train rows": "0123456789abcdef"}, fresh=False)
+        with pytest.raises(UsageError) as refused:
+            run.open({"train rows": "fedcba9876543210"}, fresh=False)
+    _, second = refused.value.findings
+    assert (second.place, second.found) == ("train rows", "not the same now as in that run")
+
+
 def test_at_most_eight_differences_are_listed(path):
     with RunFolder(path) as run:
         run.open({f"setting.{i:02d}": i for i in range(12)}, fresh=False)

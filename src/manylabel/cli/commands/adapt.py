@@ -92,8 +92,8 @@ def command(
     )
     if is_main() and as_json:
         print_json(report.to_json())
-    elif is_main() and not quiet:
-        show_report(report)
+    elif is_main():
+        show_report(report, quiet=quiet)
 
 
 def run_adaptation(
@@ -130,8 +130,8 @@ def run_adaptation(
             )
 
 
-def show_report(report: Any) -> None:  # noqa: ANN401 - AdaptReport, imported late
-    """The figures before and after, and what to do next."""
+def show_report(report: Any, *, quiet: bool = False) -> None:  # noqa: ANN401 - AdaptReport, imported late
+    """The figures before and after, and what to do next; with `quiet` without the latter."""
     console = result_console()
     before, after = report.before, report.after
     lines = [
@@ -144,7 +144,9 @@ def show_report(report: Any) -> None:  # noqa: ANN401 - AdaptReport, imported la
             f"  next sentence told right       {before.next_accuracy:12.1%}{after.next_accuracy:9.1%}"
         )
     console.print("\n".join(lines))
-    console.print(
-        f"\nSaved {report.folder}.\nNext: manylabel train FILE --out MODEL --encoder {report.folder}\n"
-        "      and the same without --encoder, to see whether it pays"
-    )
+    console.print(f"\nSaved {report.folder}.")
+    if not quiet:
+        console.print(
+            f"Next: manylabel train FILE --out MODEL --encoder {report.folder}\n"
+            "      and the same without --encoder, to see whether it pays"
+        )

@@ -17,7 +17,7 @@ from manylabel.cli.arguments import (
     with_file_flags,
 )
 from manylabel.cli.show import print_json, result_console, share, table
-from manylabel.errors import counted
+from manylabel.errors import counted, told_together
 from manylabel.terminal import printable
 
 
@@ -53,7 +53,7 @@ def _show(report: Any, *, quiet: bool) -> None:  # noqa: ANN401 - CheckReport, w
         console.print()
         _show_summary(console, report.summary)
         console.print()
-    for finding in report.findings:
+    for finding in told_together(report.findings):
         console.print(f"{finding.severity}: {printable(finding.sentence())}")
     if report.usable:
         console.print(f"Training would take this file.  Next: manylabel train {report.source} --out model")
@@ -72,10 +72,17 @@ def _show_summary(console: Any, summary: Any) -> None:  # noqa: ANN401 - Console
         f"{summary.labels_per_row:.2f} labels a row; {counted(summary.duplicates, 'duplicate')}, "
         f"{counted(summary.contradictory, 'row')} with equal text and different labels"
     )
-    lengths = summary.lengths
-    if lengths is not None:
-        console.print(
-            f"tokens a text: median {lengths.p50}, 90 % {lengths.p90}, 95 % {lengths.p95}, 99 % {lengths.p99}, "
-            f"longest {lengths.longest:,}; {share(lengths.truncated_share)} are longer than {lengths.max_length} "
-            "and would be cut"
-        )
+    if summary.lengths is not None:
+        _show_lengths(console, summary.lengths)
+
+
+def _show_lengths(console: Any, lengths: Any) -> None:  # noqa: ANN401 - Console, LengthSummary
+    least = "at least " if lengths.counted_in_part else ""
+    console.print(
+        f"tokens a text: median {lengths.p50}, 90 % {lengths.p90}, 95 % {lengths.p95}, 99 % {lengths.p99}, "
+        f"longest {least}{lengths.longest:,}; {share(lengths.truncated_share)} are longer than {lengths.max_length} "
+        "and would be cut"
+    )
+    if lengths.counted_in_part:
+        texts = counted(lengths.counted_in_part, "text")
+        console.print(f"{texts} counted in part: of so long a text only the beginning is read")

@@ -13,12 +13,14 @@ from manylabel.cli.arguments import (
     AsJson,
     Config,
     Debug,
+    PresetOption,
     Quiet,
     SetOption,
     Source,
     settings_from,
     with_file_flags,
 )
+from manylabel.cli.commands.train import show_next
 from manylabel.cli.show import measured, print_json, result_console, table
 from manylabel.cli.show_evaluation import evaluation_tables
 from manylabel.errors import Finding, UsageError
@@ -82,6 +84,7 @@ def command(
     test: Test = None,
     overwrite: Overwrite = False,
     fresh: Fresh = False,
+    preset: PresetOption = None,
     config: Config = None,
     set_: SetOption = None,
     as_json: AsJson = False,
@@ -95,7 +98,7 @@ def command(
         typed["model.encoder"] = encoder[0]
     if chosen:
         typed["training.seed"] = chosen[0]
-    settings = settings_from(config, set_, data, typed=typed)
+    settings = settings_from(config, set_, data, typed=typed, presets=preset)
     check_target(out, overwrite)  # Before torch is imported, which takes seconds.
     from manylabel.recipes.crossfit import crossfit_model
     from manylabel.recipes.crossfit_plan import CrossfitJob
@@ -122,8 +125,8 @@ def command(
         report = crossfit_model(job, settings=settings, observer=Observers(told), should_stop=should_stop)
     if as_json:
         print_json(report.evaluation)
-    elif not quiet:
-        _show(report)
+    else:
+        _show(report, quiet=quiet)
 
 
 def _seeds(given: str | None) -> tuple[int, ...]:
@@ -161,12 +164,23 @@ def _row(name: str, figures: Mapping[str, Any], note: str) -> tuple[str, ...]:
     return (name, *(measured(each["value"], each["interval"]) for each in found), note)
 
 
-def _show(report: Any) -> None:  # noqa: ANN401 - CrossfitReport, imported late
-    """What every part is worth, the figures, and what to do next."""
+def _show(report: Any, *, quiet: bool) -> None:  # noqa: ANN401 - CrossfitReport, imported late
+    """What every part is worth, the figures, and what to do next; with `quiet` without the latter."""
     console = result_console()
     console.print()
-    for part in [*crossfit_tables(report.evaluation["crossfit"]), "", *evaluation_tables(report.evaluation)]:
+    parts = [*crossfit_tables(report.evaluation["crossfit"]), "", below(report.evaluation)]
+    for part in [*parts, *evaluation_tables(report.evaluation)]:
         console.print(part)
-    console.print(f"\nSaved {report.folder}, and predictions out of fold in {report.out_of_fold}.\n"
-                  f'Next: manylabel predict {report.folder} "some text"\n'
-                  f"      manylabel evaluate {report.folder} FILE\n      manylabel verify {report.folder}")  # fmt: skip
+    console.print(f"\nSaved {report.folder}, and predictions out of fold in {report.out_of_fold}.")
+    if not quiet:
+        show_next(report.folder)
+
+
+def below(evaluation: Mapping[str, Any]) -> str:
+    """Why the figures that follow differ from those of the table out of fold."""
+    if evaluation.get("out_of_fold"):
+        return (
+            "Above, components and blends as they rank all rows together. Below, the blend calibrated: the rows of "
+            "each fold by maps of the other folds. Maps differ a little from fold to fold, so the figures do too."
+        )
+    return "Above, figures out of fold. Below, those of the saved ensemble on the test rows."

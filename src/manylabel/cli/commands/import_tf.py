@@ -9,7 +9,7 @@ import typer
 
 from manylabel.cli.arguments import AsJson, Debug, Quiet
 from manylabel.cli.show import print_json, result_console
-from manylabel.errors import counted
+from manylabel.errors import Finding, UsageError, counted
 from manylabel.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -26,12 +26,15 @@ Folder = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="New encoder folder to write.", show_default=False)]
 Uncased = Annotated[
-    bool | None,
+    bool,
     typer.Option(
-        "--uncased/--cased",
-        help="Lower-case texts and strip accents, or leave them; by default what files, names or vocabulary say.",
+        "--uncased",
+        help="Lower-case texts and strip accents; by default what files, names or vocabulary say.",
         show_default=False,
     ),
+]
+Cased = Annotated[
+    bool, typer.Option("--cased", help="Leave letters and accents as they are.", show_default=False)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an encoder that was imported before.")]
 
@@ -40,13 +43,17 @@ def command(
     folder: Folder,
     *,
     out: Out,
-    uncased: Uncased = None,
+    uncased: Uncased = False,
+    cased: Cased = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Read Google's TensorFlow checkpoint without TensorFlow; write config, safetensors and tokenizer."""
+    if cased and uncased:
+        found, allowed = "--cased and --uncased at once", "one of them, or neither"
+        raise UsageError(Finding("U215", "manylabel import-tf", found, allowed, "leave out one of them"))
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from manylabel.recipes.import_tf import import_tensorflow
@@ -58,7 +65,7 @@ def command(
         result = import_tensorflow(
             folder,
             out,
-            lowercase=uncased,
+            lowercase=True if uncased else False if cased else None,
             overwrite=overwrite,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

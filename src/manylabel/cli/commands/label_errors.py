@@ -11,6 +11,7 @@ from manylabel.cli.arguments import (
     AsJson,
     Config,
     Debug,
+    PresetOption,
     Quiet,
     SetOption,
     Source,
@@ -76,6 +77,7 @@ def command(
     include_texts: IncludeTexts = False,
     fresh: Fresh = False,
     overwrite: Overwrite = False,
+    preset: PresetOption = None,
     config: Config = None,
     set_: SetOption = None,
     as_json: AsJson = False,
@@ -83,7 +85,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Find labels that are probably wrong; the same command goes on with an interrupted search."""
-    settings = settings_from(config, set_, data)
+    settings = settings_from(config, set_, data, presets=preset)
     if corrected is not None:
         _require_only_out(out, label_studio)
         assert out is not None
@@ -125,10 +127,16 @@ def _correct(source: Path, export: Path, out: Path, *, options: Any, as_json: bo
     observer = SilentObserver() if quiet else ConsoleObserver()
     done = correct_labels(source, export, out, options=options, observer=observer)
     if as_json:
-        print_json({"rows_seen": done.rows_seen, "cells_changed": done.cells_changed, "out": str(out)})
+        counts = {"rows_seen": done.rows_seen, "cells_changed": done.cells_changed}
+        print_json({**counts, "tasks_skipped": done.tasks_skipped, "out": str(out)})
         return
+    skipped = (
+        f", {counted(done.tasks_skipped, 'task')} skipped (nobody completed them)"
+        if done.tasks_skipped
+        else ""
+    )
     result_console().print(
-        f"{counted(done.rows_seen, 'row')} with an answer, {counted(done.cells_changed, 'label')} changed; "
+        f"{counted(done.rows_seen, 'row')} with an answer, {counted(done.cells_changed, 'label')} changed{skipped}; "
         f"written to {out}.\nNext: manylabel train {out} --out model"
     )
 

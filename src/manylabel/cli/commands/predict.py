@@ -83,7 +83,7 @@ def command(
         written = _predict_file(loaded, input_, output, options=options, keep_text=text, quiet=quiet)
         if as_json:
             to_review = {} if written.to_review is None else {"rows_to_review": written.to_review}
-            print_json({"output": str(output), **to_review})
+            print_json({"output": str(output), "rows_without_text": written.without_text, **to_review})
         return
     assert texts is not None
     _require_no_pairs(loaded)
@@ -120,6 +120,7 @@ def _predict_file(
 ) -> PredictedFile:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from manylabel.recipes.empty_texts import note_on_empty_texts
     from manylabel.recipes.predict import predict_file
 
     console = Terminal(stderr=True)
@@ -144,6 +145,8 @@ def _predict_file(
         were = "was" if written.truncated == 1 else "were"
         console.print(f"{counted(written.rows, 'row')} written to {target}; {counted(written.truncated, 'text')} "
                       f"{were} longer than the model reads and {were} cut")  # fmt: skip
+        if written.without_text:
+            console.print(f"note: {note_on_empty_texts(written.without_text, written.rows)}")
         if written.guessed_text is not None:
             missing, read = printable(loaded.bundle.layout.text_column), printable(written.guessed_text)
             console.print(

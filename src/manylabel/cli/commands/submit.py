@@ -50,15 +50,15 @@ def command(
 
     options = load_data_settings(data)  # Before torch is imported, which takes seconds.
     from manylabel.inference.load import load_model
+    from manylabel.recipes.empty_texts import note_on_empty_texts
     from manylabel.recipes.submit import check_target
 
     check_target(out, source, sample)
     loaded = load_model(model, precision=precision)
     done = _submit(loaded, source, out, sample=sample, options=options, quiet=quiet or as_json)
     if as_json:
-        print_json(
-            {"output": str(out), "rows": done.rows, "columns": list(done.columns), "cut": done.truncated}
-        )
+        told = {"output": str(out), "rows": done.rows, "columns": list(done.columns), "cut": done.truncated}
+        print_json({**told, "rows_without_text": done.without_text})
     elif not quiet:
         console = result_console()
         were = "was" if done.truncated == 1 else "were"
@@ -66,6 +66,8 @@ def command(
         console.print(f"{counted(done.rows, 'row')} written to {out}: {columns}")
         console.print(f"read back and verified; {counted(done.truncated, 'text')} {were} longer than the model "
                       f"reads and {were} cut")  # fmt: skip
+        if done.without_text:
+            console.print(f"note: {note_on_empty_texts(done.without_text, done.rows)}")
 
 
 def _submit(

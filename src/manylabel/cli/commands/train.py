@@ -125,8 +125,8 @@ def command(
     report = run_training(source, out=out, settings=settings, quiet=quiet, overwrite=overwrite, **job)
     if is_main() and as_json:
         print_json(report.evaluation or {})
-    elif is_main() and not quiet:
-        show_report(report)
+    elif is_main():
+        show_report(report, quiet=quiet)
 
 
 def _teaching(teacher: Path | None, unlabelled: list[Path] | None) -> Any:  # noqa: ANN401 - Teaching, imported late
@@ -192,12 +192,19 @@ def run_training(
             )
 
 
-def show_report(report: Any) -> None:  # noqa: ANN401 - TrainReport, imported late
-    """The test figures and what to do next."""
+def show_report(report: Any, *, quiet: bool = False) -> None:  # noqa: ANN401 - TrainReport, imported late
+    """The test figures and what to do next; with `quiet` without the latter."""
     console = result_console()
     if report.evaluation is not None:
         console.print()
         for part in evaluation_tables(report.evaluation):
             console.print(part)
-    console.print(f'\nSaved {report.folder}.\nNext: manylabel predict {report.folder} "some text"\n'
-                  f"      manylabel evaluate {report.folder} FILE\n      manylabel verify {report.folder}")  # fmt: skip
+    console.print(f"\nSaved {report.folder}.")
+    if not quiet:
+        show_next(report.folder)
+
+
+def show_next(model: Path) -> None:
+    """What can be done with a model that was just saved."""
+    commands = (f'predict {model} "some text"', f"evaluate {model} FILE", f"verify {model}")
+    result_console().print("Next: " + "\n      ".join(f"manylabel {each}" for each in commands))

@@ -29,6 +29,10 @@ INDEX_FILE = "model.safetensors.index.json"
 HEAD_KEY = "manylabel_head"
 """Key of config.json that says which head the weights have."""
 
+LEFT_OUT = ("_name_or_path", "architectures")
+DTYPE_KEYS = ("torch_dtype", "dtype")
+"""Keys of config.json by which older and newer transformers say in which number format the weights are."""
+
 RESTORE = "restore the saved folder, or train again"
 
 ARCHITECTURES = {
@@ -233,7 +237,7 @@ def to_hugging_face(
     """
     if len(labels) != classifier.num_labels:
         raise ValueError(f"{len(labels)} label names for {classifier.num_labels} labels")
-    written = {key: value for key, value in config.items() if key not in ("_name_or_path", "architectures")}
+    written = in_float32({key: value for key, value in config.items() if key not in LEFT_OUT})
     written |= {
         "problem_type": "multi_label_classification",
         "id2label": {str(index): label for index, label in enumerate(labels)},
@@ -246,6 +250,11 @@ def to_hugging_face(
         name: tensor.detach().to("cpu", torch.float32) for name, tensor in classifier.state_dict().items()
     }
     return written, names.to_theirs(state, _file_table(classifier))
+
+
+def in_float32(config: Mapping[str, object]) -> dict[str, object]:
+    """A configuration that says of the weights beside it what is true; without a word of them it stays so."""
+    return {key: "float32" if key in DTYPE_KEYS else value for key, value in config.items()}
 
 
 def loads_in_transformers(config: Mapping[str, object], head: HeadName) -> bool:

@@ -17,7 +17,7 @@ from manylabel.modeling.encoder import PackedEncoder
 from manylabel.modeling.pretraining import PretrainingHead, PretrainingModel
 from manylabel.modeling.shape import from_config
 from manylabel.modeling.weights import names
-from manylabel.modeling.weights.hugging_face import read_config, read_weights
+from manylabel.modeling.weights.hugging_face import in_float32, read_config, read_weights
 
 ARCHITECTURE = "BertForPreTraining"
 
@@ -92,7 +92,7 @@ def to_hugging_face(
     model: PretrainingModel, config: Mapping[str, object]
 ) -> tuple[dict[str, object], dict[str, Tensor]]:
     """`config.json` and tensors of a folder that `BertForPreTraining` and `load_pretraining` read, fp32 on the CPU."""
-    written = {key: value for key, value in config.items() if key != "_name_or_path"}
+    written = in_float32({key: value for key, value in config.items() if key != "_name_or_path"})
     written["architectures"] = [ARCHITECTURE]
     shape = model.encoder.shape
     table = names.encoder_table(shape.layout, shape.num_layers) | MASKED_HEAD | POOLER | RELATION

@@ -1,0 +1,54 @@
+"""Whether the first row of a CSV or TSV is data that was taken for column names. Called by `corpus`.
+
+Nothing is decided here: a header is what the user says or the default, and what looks odd is told.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manylabel.config.schema import DataSettings
+from manylabel.data.formats import format_of_name
+from manylabel.data.guessing import FLAG_VALUES
+from manylabel.data.problems import finding
+from manylabel.errors import Finding
+
+MIN_WORDS = 5
+"""Column names of so many words are rare; so are texts of fewer."""
+MIN_REPEATS = 2
+"""Rows of a column that hold its own name, from which the name looks like one more value."""
+
+
+def data_in_header(table: pa.Table, path: Path, options: DataSettings) -> list[Finding]:
+    """A warning where the names of the columns look like a row; none where the user said what the first row is."""
+    if options.header is not None or format_of_name(path).kind not in ("csv", "tsv"):
+        return []
+    if _are_numbered_labels(table.column_names):
+        values: list[str] = [name for name in table.column_names if name.casefold() not in FLAG_VALUES]
+    else:
+        values = list(table.column_names)
+    sentence = any(len(name.split()) >= MIN_WORDS for name in values)
+    if not (sentence or any(_is_value(table[name], name) for name in values)):
+        return []
+    found = "the first row looks like data, but was read as column names"
+    allowed = "names of columns in the first row, or --no-header"
+    step = "give --no-header if it is data, --header if it is not"
+    return [finding("D129", f"{path.name}, header", found, allowed, step, severity="warning")]
+
+
+def _are_numbered_labels(names: list[str]) -> bool:
+    """Whether columns are named 0, 1, 2, as the classes of a model are."""
+    numbers = [int(name) for name in names if name.isdecimal()]
+    return len(numbers) > 1 and sorted(numbers) in (
+        list(range(len(numbers))),
+        list(range(1, len(numbers) + 1)),
+    )
+
+
+def _is_value(column: pa.ChunkedArray, name: str) -> bool:
+    """Whether rows of the column hold its name."""
+    same = pc.sum(pc.equal(column, pa.scalar(name, column.type))).as_py()
+    return int(same or 0) >= MIN_REPEATS
