@@ -51,6 +51,14 @@ class RowMap:
         """Slots [S, d] -> rows [R, d]; padding slots receive a zero gradient."""
         return gather(slots, self.inverse_R, self.index_S, self.padding)
 
+    def rows_gradient(self, slots: Tensor) -> Tensor:
+        """The gradient of `to_slots`: from that of the slots to that of the rows."""
+        return _select(slots, self.inverse_R, slice(self.num_rows, None))
+
+    def slots_gradient(self, rows: Tensor) -> Tensor:
+        """The gradient of `to_rows`: from that of the rows to that of the slots."""
+        return _select(rows, self.index_S, self.padding)
+
 
 Zeroed = Tensor | slice | None
 
@@ -68,12 +76,17 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
-        result = gradient.index_select(0, ctx.inverse)
-        if isinstance(ctx.zeroed, slice):
-            result[ctx.zeroed].zero_()
-        elif ctx.zeroed is not None:
-            result.index_fill_(0, ctx.zeroed, 0.0)
-        return result, None, None, None
+        return _select(gradient, ctx.inverse, ctx.zeroed), None, None, None
+
+
+def _select(values: Tensor, index: Tensor, zeroed: Zeroed) -> Tensor:
+    """`values[index]` with the rows `zeroed` set to 0."""
+    result = values.index_select(0, index)
+    if isinstance(zeroed, slice):
+        result[zeroed].zero_()
+    elif zeroed is not None:
+        result.index_fill_(0, zeroed, 0.0)
+    return result
 
 
 def gather(source: Tensor, index: Tensor, inverse: Tensor, zeroed: Zeroed) -> Tensor:
@@ -253,7 +266,7 @@ def attend_all(qkv_TE: Tensor, plan: HeadPlan, dropout: float = 0.0) -> Tensor:
     head_size = qkv_TE.shape[1] // (3 * plan.num_heads)
     slots = plan.queries_keys_values.to_slots(qkv_TE.view(-1, head_size))
     results = []
-    for group, block in _blocks(slots, plan, 3):
+    for group, block in group_blocks(slots, plan, 3):
         query, key, value = block.unbind(0)
         results.append(
             attend(query, key, value, mask=group.mask_b11l, dropout=dropout).reshape(-1, head_size)
@@ -270,13 +283,13 @@ def attend_first(query_BD: Tensor, kv_TE: Tensor, plan: HeadPlan, dropout: float
     sizes = [len(group.rows_bl) for group in plan.groups]
     queries = plan.firsts.to_slots(query_BD).view(num_texts, plan.num_heads, 1, head_size)
     results = []
-    for query, (group, block) in zip(torch.split(queries, sizes), _blocks(slots, plan, 2), strict=True):
+    for query, (group, block) in zip(torch.split(queries, sizes), group_blocks(slots, plan, 2), strict=True):
         key, value = block.unbind(0)
         results.append(attend(query, key, value, mask=group.mask_b11l, dropout=dropout).reshape(-1, width))
     return plan.firsts.to_rows(torch.cat(results))
 
 
-def _blocks(slots: Tensor, plan: HeadPlan, parts: int) -> Iterator[tuple[AttentionGroup, Tensor]]:
+def group_blocks(slots: Tensor, plan: HeadPlan, parts: int) -> Iterator[tuple[AttentionGroup, Tensor]]:
     """The slots of each group as [P, b, H, l, d]."""
     sizes = [parts * plan.num_heads * group.rows_bl.numel() for group in plan.groups]
     parts_of_slots = torch.split(slots, sizes) if len(sizes) > 1 else (slots,)
@@ -287,7 +300,13 @@ def _blocks(slots: Tensor, plan: HeadPlan, parts: int) -> Iterator[tuple[Attenti
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
     """softmax(q k' / sqrt(d)) v for q [b, H, queries, d], k and v [b, H, l, d], by the kernel that is fastest here."""
-    if dropout > 0.0 or _plain_is_faster(query, key):
+    needs_gradient = torch.is_grad_enabled() and query.requires_grad
+    if dropout > 0.0 or (
+        query.device.type == "cpu"
+        and (
+            query.shape[2] == 1 or plain_is_faster(query.dtype, *key.shape[2:], needs_gradient=needs_gradient)
+        )
+    ):
         return plain_attention(query, key, value, mask=mask, dropout=dropout)
     return fused_attention(query, key, value, mask=mask)
 
@@ -310,16 +329,11 @@ LONGEST_PLAIN_BFLOAT16 = 512
 LONGEST_PLAIN_FLOAT32_PER_WIDTH = 3
 
 
-def _plain_is_faster(query: Tensor, key: Tensor) -> bool:
-    """The measured choice; GPUs have a fused kernel that is fast both ways."""
-    length, width = key.shape[2:]
-    if query.device.type != "cpu":
-        return False
-    if query.shape[2] == 1:
-        return True
-    if not (torch.is_grad_enabled() and query.requires_grad):
+def plain_is_faster(dtype: torch.dtype, length: int, width: int, *, needs_gradient: bool = True) -> bool:
+    """The measured choice on a CPU; GPUs have a fused kernel that is fast both ways."""
+    if not needs_gradient:
         return length <= LONGEST_PLAIN_WITHOUT_GRADIENT
-    if query.dtype == torch.float32:
+    if dtype == torch.float32:
         return length <= LONGEST_PLAIN_FLOAT32_PER_WIDTH * width
     return length <= LONGEST_PLAIN_BFLOAT16
 
@@ -336,14 +350,14 @@ def plain_attention(
     keys = key.reshape(flat, length, head_size).transpose(1, 2)
     queries = query.reshape(flat, num_queries, head_size)
     scores = torch.baddbmm(bias, queries, keys, beta=beta, alpha=head_size**-0.5)
-    weights = scores.softmax(-1, dtype=_softmax_type(scores))
+    weights = scores.softmax(-1, dtype=softmax_type(scores))
     if dropout > 0.0:
         weights = drop(weights, dropout)
     result = torch.bmm(weights.to(value.dtype), value.reshape(flat, length, head_size))
     return result.view(num_texts, num_heads, num_queries, head_size)
 
 
-def _softmax_type(scores: Tensor) -> torch.dtype:
+def softmax_type(scores: Tensor) -> torch.dtype:
     """fp32 for short rows on a CPU, where the bf16 kernel works off what exceeds 32 entries one by one.
 
     2,048 tokens in texts of 25, forward + backward: 3.3 ms in bf16, about 1 ms in fp32; in texts of 100: 2.0 and 2.9.

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from manylabel.modeling.attention import HeadPlan, attend_all, attend_first
 from manylabel.modeling.dropout import Dropout
+from manylabel.modeling.halves import Activation, attention_half, feed_forward_half, runs_by_halves
 from manylabel.modeling.packed import PackedBatch
 from manylabel.modeling.shape import EncoderShape
 
@@ -201,14 +202,29 @@ class Layer(nn.Module):
         self.down = nn.Linear(shape.intermediate_size, shape.hidden_size)
         self.output_norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
         self.dropout = Dropout(dropout)
-        self._activation = ACTIVATION_FUNCTIONS[shape.activation]
+        self._activation = Activation(shape.activation, ACTIVATION_FUNCTIONS[shape.activation])
 
     def forward(self, hidden_TD: Tensor, plan: HeadPlan, firsts_B: Tensor | None = None) -> Tensor:
         """Hidden states of all tokens [T, D], or of the tokens `firsts_B` only [B, D]."""
-        attended = self.attention(hidden_TD, plan, firsts_B)
-        kept = hidden_TD if firsts_B is None else hidden_TD.index_select(0, firsts_B)
-        middle = self.attention_norm(kept + self.dropout(attended))
-        changed = self.down(self._activation(self.up(middle)))
+        if firsts_B is None and runs_by_halves(hidden_TD, plan, self.attention.dropout_now):
+            middle = self._attend(hidden_TD, plan)
+        else:
+            attended = self.attention(hidden_TD, plan, firsts_B)
+            kept = hidden_TD if firsts_B is None else hidden_TD.index_select(0, firsts_B)
+            middle = self.attention_norm(kept + self.dropout(attended))
+        return self._feed_forward(middle)
+
+    def _attend(self, hidden_TD: Tensor, plan: HeadPlan) -> Tensor:
+        """The first half for all tokens, as one step of autograd."""
+        layers = (self.attention.qkv, self.attention.output)
+        return attention_half(hidden_TD, layers, self.attention_norm, self.dropout.mask(hidden_TD), plan)
+
+    def _feed_forward(self, middle: Tensor) -> Tensor:
+        """The second half; one step of autograd on a CPU."""
+        if middle.device.type == "cpu" and torch.is_grad_enabled():
+            layers, mask = (self.up, self.down), self.dropout.mask(middle)
+            return feed_forward_half(middle, layers, self.output_norm, mask, self._activation)
+        changed = self.down(self._activation.function(self.up(middle)))
         result: Tensor = self.output_norm(middle + self.dropout(changed))
         return result
 
@@ -222,9 +238,14 @@ class Attention(nn.Module):
         self.output = nn.Linear(shape.hidden_size, shape.hidden_size)
         self._dropout = dropout
 
+    @property
+    def dropout_now(self) -> float:
+        """With which probability attention weights are dropped: 0 outside training."""
+        return self._dropout if self.training else 0.0
+
     def forward(self, hidden_TD: Tensor, plan: HeadPlan, firsts_B: Tensor | None) -> Tensor:
         """Attention of all tokens [T, D], or of the first tokens only [B, D]."""
-        dropout = self._dropout if self.training else 0.0
+        dropout = self.dropout_now
         if firsts_B is None:
             context = attend_all(self.qkv(hidden_TD), plan, dropout)
         else:

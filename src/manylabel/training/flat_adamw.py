@@ -1,22 +1,24 @@
 """AdamW over parts of one flat vector; called by weights.
 
 A step moves some 30 bytes of memory for every weight, and memory is what a small step waits for on a CPU. So
-the vector is updated in pieces: what is done to a piece (scaling the gradient, update, bf16 copy) finds it in the
-cache.
+the vector is updated in pieces: what is done to a piece (norm or scaling of the gradient, update, bf16 copy) finds it
+in the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from manylabel.training.optimizer import ADAM_BETAS, ADAM_EPSILON
 
-PIECE = 1 << 19
-"""Values of a piece: with gradient and two moments 8 MB in fp32."""
+PIECE = 1 << 17
+"""Values of a piece: with gradient and two moments 2 MB in fp32, the second cache of one core.
+
+56M values with gradients in bf16, one core: 110 ms a step in pieces of this size, 118 of 1 << 19, 138 of 1 << 14.
+"""
 
 
 class FlatAdamW:
@@ -27,32 +29,33 @@ class FlatAdamW:
         self._values = values
         self._exp_avg, self._exp_avg_sq = torch.zeros_like(values), torch.zeros_like(values)
         self._steps_G = torch.zeros(num_groups, device=values.device)
+        self._step_of = list(self._steps_G.unbind())
 
     def begin(self, group: int) -> None:
         """A step of this group begins: all its pieces follow."""
-        self._steps_G[group] += 1
+        self._step_of[group] += 1
 
     def update(
         self, start: int, stop: int, gradient: Tensor, *, group: int, rate: float, weight_decay: float
     ) -> None:
         """Update the values from `start` to `stop` with their gradient (fp32, flat).
 
-        The fused implementation took 42 ms a step for 22M parameters on 2 cores, foreach 256 ms, the loop 297 ms.
+        The fused implementation took 42 ms a step for 22M parameters on 2 cores, foreach 256 ms, the loop 297 ms. It is
+        called as `torch.optim.AdamW` calls it, without what that does around it: 126 -> 118 ms for 56M values.
         """
-        adamw(
+        torch._fused_adamw_(
             [self._values[start:stop]],
             [gradient],
             [self._exp_avg[start:stop]],
             [self._exp_avg_sq[start:stop]],
             [],
-            [self._steps_G[group] - 1],  # Counted up inside, once for every call.
-            fused=True,
-            amsgrad=False,
+            [self._step_of[group]],
+            lr=rate,
             beta1=ADAM_BETAS[0],
             beta2=ADAM_BETAS[1],
-            lr=rate,
             weight_decay=weight_decay,
             eps=ADAM_EPSILON,
+            amsgrad=False,
             maximize=False,
         )
 
@@ -65,3 +68,21 @@ class FlatAdamW:
         self._exp_avg.copy_(state["exp_avg"])
         self._exp_avg_sq.copy_(state["exp_avg_sq"])
         self._steps_G.copy_(state["steps"])
+
+
+def norm_of(gradients: Sequence[Tensor], piece: Tensor) -> float:
+    """The Euclidean norm (in fp32) of contiguous gradients taken together; `piece` (fp32, flat) is overwritten.
+
+    `torch._foreach_norm(gradients, 2, torch.float32)` casts every gradient in bf16 as a whole, which goes through
+    memory: 25 ms for 56M values on one core, 19 ms like this. With the smaller
+    pieces of AdamW a step of BERT-base on short texts went from 924 to 887 ms.
+    """
+    exact = [gradient for gradient in gradients if gradient.dtype == torch.float32]
+    norms = torch._foreach_norm(exact, 2.0) if exact else ()
+    squares = [norm.square() for norm in norms]
+    for gradient in gradients:
+        if gradient.dtype != torch.float32:
+            for part in torch.split(gradient.reshape(-1), len(piece)):
+                own = piece[: len(part)].copy_(part)
+                squares.append(torch.dot(own, own))
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

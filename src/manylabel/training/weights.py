@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from manylabel.training.averaging import WeightAverage
-from manylabel.training.flat_adamw import PIECE, FlatAdamW
+from manylabel.training.flat_adamw import PIECE, FlatAdamW, norm_of
 from manylabel.training.optimizer import ParameterGroup
 from manylabel.training.word_rows import WordRows
 
@@ -139,8 +139,7 @@ class Weights:
             # Read where they lie: a copy of all gradients costs more than their norm.
             parts = [slot.gradient if slot.arrived is None else slot.arrived for slot in self._slots]
             present = [part for part, slot in zip(parts, self._slots, strict=True) if slot.has_any]
-            norms = torch._foreach_norm(present, 2.0, torch.float32) if present else [torch.zeros(())]
-            norm = float(torch.linalg.vector_norm(torch.stack(list(norms))))
+            norm = norm_of(present, self._piece)
         else:
             for slot in self._slots:
                 slot.flatten()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from manylabel.modeling.dropout import Dropout, dropout
+from manylabel.modeling.dropout import Dropout, dropout, dropout_mask
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
@@ -33,3 +33,16 @@ def test_seeded_and_off_in_evaluation():
     assert torch.equal(first, dropout(values, 0.5))
     assert torch.equal(Dropout(0.5).eval()(values), values)
     assert torch.equal(dropout(values, 0.0), values)
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.000001])
+def test_bf16_drops_what_fp32_drops(probability):
+    masks = []
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(5)
+        masks.append(dropout_mask(torch.zeros(13, 7, dtype=dtype), probability))
+    single, half = masks
+    assert (single is None) == (half is None) == (probability < 1e-4)
+    if single is not None:
+        assert half.dtype == torch.bfloat16
+        assert torch.equal(half, single.to(torch.bfloat16))
