@@ -69,22 +69,26 @@ def told_together(findings: Sequence[Finding]) -> list[Finding]:
     """
     alike: dict[Finding, list[Finding]] = {}
     for finding in findings:
-        place, found = (QUOTED.sub('""', text) for text in (finding.place, finding.found))
-        alike.setdefault(replace(finding, place=place, found=found), []).append(finding)
-    return [each for kind in alike.values() for each in _joined_kind(kind)]
+        kind = finding
+        # A name that has a quotation mark itself cannot be told from the words around it: such a finding stays alone.
+        if not any(text.count('"') % 2 for text in (finding.place, finding.found)):
+            place, found = (QUOTED.sub('""', text) for text in (finding.place, finding.found))
+            kind = replace(finding, place=place, found=found)
+        alike.setdefault(kind, []).append(finding)
+    return [each for same in alike.values() for each in _joined_kind(same)]
 
 
 def _joined_kind(alike: Sequence[Finding]) -> list[Finding]:
     """Findings that are equal but for their quoted names, joined over the name that most of them differ in."""
-    names_of = [tuple(QUOTED.findall(f"{each.place}\n{each.found}")) for each in alike]
+    if len(set(alike)) == 1:
+        return [alike[0]]
+    names_of = [(*QUOTED.findall(each.place), *QUOTED.findall(each.found)) for each in alike]
     ways = []
     for slot in range(len(names_of[0])):
         by_others: dict[tuple[str, ...], list[int]] = {}
         for number, names in enumerate(names_of):
             by_others.setdefault(names[:slot] + names[slot + 1 :], []).append(number)
         ways.append((slot, list(by_others.values())))
-    if len(alike) == 1 or not ways:
-        return list(dict.fromkeys(alike))
     slot, parts = min(ways, key=lambda way: len(way[1]))
     return [
         _with_names(alike[part[0]], slot, list(dict.fromkeys(names_of[number][slot] for number in part)))

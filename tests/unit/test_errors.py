@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from manylabel.errors import DataError, Finding, counted, told_together
+from manylabel.errors import QUOTED, DataError, Finding, counted, told_together
 
 
 @pytest.mark.parametrize("step", ['did you mean "text"?', "stop here.", "now!"])
@@ -91,3 +91,15 @@ def test_joining_keeps_what_is_alone_or_equal():
     same = [Finding("D104", "a.csv", "there are no rows")] * 2
     assert told_together(same) == same[:1]
     assert told_together([]) == []
+
+
+def test_names_with_quotation_marks_of_their_own_are_never_joined_or_lost():
+    in_file = [Finding("D150", '5" disk.csv', f'there is no column for the label "{name}"') for name in "ab"]
+    assert told_together(in_file) == in_file
+    sizes = [Finding("D150", "a.csv", f'there is no column for the label "{size}""') for size in (5, 6)]
+    assert told_together([*sizes, sizes[0]]) == sizes
+    mixed = [
+        Finding("D150", "a.csv", 'there is no label ""'),
+        Finding("D150", "a.csv", 'there is no label "x"'),
+    ]
+    assert {name for each in told_together(mixed) for name in QUOTED.findall(each.found)} == {"", "x"}

@@ -50,10 +50,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def require_writable(target: Path) -> None:
+def require_writable(target: Path, option: str = "--out") -> None:
     """Find out before hours of training, not after, that the folder beside `target` takes no files.
 
-    Raises UsageError. Not part of `check_target`, which a save calls again just before its rename.
+    Raises UsageError, which says to choose another `option`. Not part of `check_target`, which a save calls again just
+    before its rename.
     """
     parent = target.resolve().parent
     try:
@@ -61,7 +62,7 @@ def require_writable(target: Path) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=".manylabel-", dir=parent))
     except OSError as error:
         found = f"nothing can be written beside it ({error.strerror})"
-        finding = Finding("U212", str(target), found, "a folder you may write to", "choose another --out")
+        finding = Finding("U212", str(target), found, "a folder you may write to", f"choose another {option}")
         raise UsageError(finding) from error
 
 

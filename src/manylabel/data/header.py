@@ -20,6 +20,8 @@ MIN_WORDS = 5
 """Column names of so many words are rare; so are texts of fewer."""
 MIN_REPEATS = 2
 """Rows of a column that hold its own name, from which the name looks like one more value."""
+MIN_SHARE = 0.01
+"""And their share of all rows: among thousands of texts some say just what the column is called."""
 
 
 def data_in_header(table: pa.Table, path: Path, options: DataSettings) -> list[Finding]:
@@ -27,28 +29,33 @@ def data_in_header(table: pa.Table, path: Path, options: DataSettings) -> list[F
     if options.header is not None or format_of_name(path).kind not in ("csv", "tsv"):
         return []
     if _are_numbered_labels(table.column_names):
-        values: list[str] = [name for name in table.column_names if name.casefold() not in FLAG_VALUES]
+        values: list[str] = [name for name in table.column_names if not name.isdecimal()]
     else:
         values = list(table.column_names)
-    sentence = any(len(name.split()) >= MIN_WORDS for name in values)
+    sentence = any(len(name.split()) >= MIN_WORDS and not _holds_flags(table[name]) for name in values)
     if not (sentence or any(_is_value(table[name], name) for name in values)):
         return []
-    found = "the first row looks like data, but was read as column names"
+    found = "the first row was read as column names, but may be data: one of them is a sentence, or a value below it"
     allowed = "names of columns in the first row, or --no-header"
     step = "give --no-header if it is data, --header if it is not"
     return [finding("D129", f"{path.name}, header", found, allowed, step, severity="warning")]
 
 
 def _are_numbered_labels(names: list[str]) -> bool:
-    """Whether columns are named 0, 1, 2, as the classes of a model are."""
-    numbers = [int(name) for name in names if name.isdecimal()]
-    return len(numbers) > 1 and sorted(numbers) in (
-        list(range(len(numbers))),
-        list(range(1, len(numbers) + 1)),
-    )
+    """Whether several columns are named by different numbers, as the classes of a model are."""
+    numbers = [name for name in names if name.isdecimal()]
+    return len(numbers) > 1 and len(set(numbers)) == len(numbers)
+
+
+def _holds_flags(column: pa.ChunkedArray) -> bool:
+    """Whether the column is a label's: its name may be a question."""
+    values = {
+        str(value).casefold() for value in pc.unique(column.slice(0, 1000)).to_pylist() if value is not None
+    }
+    return values <= set(FLAG_VALUES)
 
 
 def _is_value(column: pa.ChunkedArray, name: str) -> bool:
     """Whether rows of the column hold its name."""
     same = pc.sum(pc.equal(column, pa.scalar(name, column.type))).as_py()
-    return int(same or 0) >= MIN_REPEATS
+    return int(same or 0) >= max(MIN_REPEATS, MIN_SHARE * len(column))

@@ -95,7 +95,7 @@ def read_corrections(path: Path, corpus: Corpus) -> Corrections:
     """The labels in a JSON export, laid over those of the corpus; rows without a task keep theirs.
 
     Of several annotations of a task the newest counts that somebody completed. A task without one is not counted as
-    seen: it has none, they were cancelled, or only the one with the given labels that was imported with it. A chosen
+    seen: it has none, or only such as were cancelled or imported. A chosen
     label becomes 1. One that is not chosen becomes 0, but stays -1 where it was: nobody can say whether it was seen.
 
     Raises:
@@ -184,7 +184,7 @@ class _Reader:
             return
         if data.get(TEXT, self._corpus.texts[row]) != self._corpus.texts[row]:
             self._other_texts.append(row)
-        annotation = _newest(annotations, self._given(row))
+        annotation = _newest(annotations)
         if annotation is None:
             self._unanswered.append(identity)
             return
@@ -196,11 +196,6 @@ class _Reader:
             self._unknown_labels.setdefault(name, []).append(identity)
         if self._answers.setdefault(row, answer) != answer:
             self._twice.append(row)
-
-    def _given(self, row: int) -> frozenset[str]:
-        """The labels that the corpus has for a row."""
-        columns = np.flatnonzero(self._corpus.targets_NL[row] == 1)
-        return frozenset(self._corpus.labels.names[column] for column in columns)
 
     def result(self) -> Corrections:
         """The corrected targets. Raises DataError with every error, and with the notes."""
@@ -267,9 +262,9 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _newest(annotations: Sequence[Any], given: frozenset[str]) -> Mapping[str, Any] | None:
+def _newest(annotations: Sequence[Any]) -> Mapping[str, Any] | None:
     """The annotation of the latest time that somebody completed; of equal times the last one listed."""
-    done = [each for each in annotations if isinstance(each, dict) and _is_completed(each, given)]
+    done = [each for each in annotations if isinstance(each, dict) and _is_completed(each)]
     return max(
         reversed(done),
         key=lambda each: str(each.get("updated_at") or each.get("created_at") or ""),
@@ -277,16 +272,15 @@ def _newest(annotations: Sequence[Any], given: frozenset[str]) -> Mapping[str, A
     )
 
 
-def _is_completed(annotation: Mapping[str, Any], given: frozenset[str]) -> bool:
-    """Whether somebody answered: not cancelled, and not the given labels as they were imported.
+def _is_completed(annotation: Mapping[str, Any]) -> bool:
+    """Whether somebody answered: not cancelled, and not imported.
 
     Label Studio exports the seconds that somebody worked as `lead_time`, null for what was imported, and newer versions
-    the last action. Null with other labels than the given ones can only be somebody's answer, by a program.
+    the last action.
     """
     if annotation.get("was_cancelled") or annotation.get("last_action") == "imported":
         return False
-    untimed = "lead_time" in annotation and annotation["lead_time"] is None
-    return not (untimed and _choices(annotation) == given)
+    return annotation.get("lead_time", 0.0) is not None
 
 
 def _choices(annotation: Mapping[str, Any]) -> frozenset[str] | None:

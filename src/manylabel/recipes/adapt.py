@@ -26,7 +26,7 @@ from manylabel.modeling.weights.pretraining_names import LoadedPretraining, load
 from manylabel.recipes.adapt_texts import GatheredTexts, TextSources, gather_texts, make_sentences
 from manylabel.recipes.adapted_encoder import read_adaptation, require_unchanged, save_encoder
 from manylabel.recipes.check import max_length_findings
-from manylabel.recipes.fit import preflight, tell_after, tell_before
+from manylabel.recipes.fit import preflight, tell_after, tell_before, tell_unfreezing
 from manylabel.recipes.masked_figures import MaskedFigures, measure
 from manylabel.recipes.prepare import HEAD_FACTOR, has_trained_pooler
 from manylabel.recipes.provenance import describe_hardware, describe_versions, folder_fingerprint
@@ -235,6 +235,7 @@ def _fit(parts: _Parts, run: Run, processes: Processes, *, should_stop: Callable
         settings.training, model.encoder.hidden_size, fresh_head="masked words" not in parts.loaded.found
     )
     tell_before(model, rates, settings=settings, observer=parts.observer, processes=processes)
+    tell_unfreezing(model, settings.training, parts.observer)
     trainer = Trainer(
         model,
         parts.examples,

@@ -9,6 +9,7 @@ At most one network is in memory, and the logits of all.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import re
 import time
@@ -59,9 +60,11 @@ def opened_state(job: CrossfitJob, plan: Plan) -> Iterator[KeptFolds]:
         kept = KeptFolds(folder, identity_of_plan(plan), names)
         if job.fresh:
             forget_runs(place)
-            if (place / OOF).exists():
-                # The copy says that the table is ours; without it the next start would take that for the user's.
-                job.oof_place.unlink(missing_ok=True)
+            copy, table = place / OOF, job.oof_place
+            # The copy says that an equal table is ours; without it the next start would take that for the user's.
+            # Another table is a former run's, which stays until this one has its own.
+            if copy.is_file() and table.is_file() and filecmp.cmp(copy, table, shallow=False):
+                table.unlink()
         kept.open(fresh=job.fresh)
         try:
             yield kept

@@ -18,4 +18,4 @@ def require_place(path: Path, option: str) -> None:
         raise UsageError(
             Finding("U209", str(path), found, "a file in an existing folder", f"choose another {option}")
         )
-    require_writable(path)
+    require_writable(path, option)

@@ -6,7 +6,6 @@ Called by recipes/adapt.py; nothing else depends on where a sentence ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from manylabel.errors import Finding, UsageError
 from manylabel.text.tokenizer import make_encodable
@@ -34,8 +33,7 @@ def known_language(code: str) -> str:
     letters = code.strip().lower().replace("_", "-").partition("-")[0]
     if letters in WITH_RULES or letters in TWO_LETTERS:
         return letters
-    near = get_close_matches(letters[:2], WITH_RULES, n=2, cutoff=0.4)
-    step = f"did you mean {' or '.join(near)}" if near else "give the two-letter code of the texts' language"
+    step = "give the code of the texts' language, such as en, de or zh"
     allowed = f"a two-letter code (ISO 639-1); rules of their own have {', '.join(WITH_RULES)}"
     raise UsageError(Finding("U323", "--language", f"{code!r} is no language that is known", allowed, step))
 

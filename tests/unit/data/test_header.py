@@ -31,7 +31,10 @@ def test_ids_of_labels_in_a_tsv_as_goemotions_has_them(tmp_path):
     assert ("D129", "warning") in found
 
 
-@pytest.mark.parametrize("first", ["text,late", "comment text,late", "the text of the,late", "body,1st"])
+@pytest.mark.parametrize(
+    "first",
+    ["text,late", "comment text,late", "the text of the,late", "body,1st", "text,does it come too late"],
+)
 def test_names_of_columns_are_not(tmp_path, first):
     assert "D129" not in dict(codes(tmp_path, first))
 
@@ -39,6 +42,18 @@ def test_names_of_columns_are_not(tmp_path, first):
 def test_columns_numbered_as_classes_are_names(tmp_path):
     rows = [(text, label, 1 - label, 0) for text, label in ROWS]
     assert "D129" not in dict(codes(tmp_path, "text,0,1,2", rows=rows))
+
+
+def test_a_text_that_says_what_its_column_is_called_is_no_header(tmp_path):
+    rows = [*((f"a comment, number {row}", row % 2) for row in range(1000)), ("comment", 0), ("comment", 1)]
+    assert "D129" not in dict(
+        codes(tmp_path, "comment,late", rows=[(f'"{text}"', one) for text, one in rows])
+    )
+
+
+def test_columns_with_some_of_the_numbers_of_classes_are_names(tmp_path):
+    rows = [(text, label, 1 - label, 0) for text, label in ROWS]
+    assert "D129" not in dict(codes(tmp_path, "text,1,2,5", rows=rows))
 
 
 def test_what_the_user_says_of_the_first_row_holds(tmp_path):

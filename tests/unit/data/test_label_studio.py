@@ -218,5 +218,5 @@ def test_given_labels_that_were_imported_as_annotations_are_no_answers(tmp_path,
     found = read(tmp_path, corpus, content)
     assert found.targets_NL.tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 1], [-1, 0, 1]]
     assert (found.rows_seen, found.tasks_skipped, found.cells_changed) == (2, 2, 2)
-    # A program's answers have no seconds either; where they say something else, they are answers.
-    assert read(tmp_path, corpus, [task("id-0", ([NAMES[1]], imported))]).rows_seen == 1
+    # Nor where the rows have other labels since: what was imported then would undo a correction.
+    assert read(tmp_path, corpus, [task("id-0", ([NAMES[1]], imported))]).rows_seen == 0

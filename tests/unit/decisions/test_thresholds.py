@@ -66,8 +66,8 @@ def test_a_label_that_validation_cannot_judge_keeps_the_default_with_a_reason():
     assert fitted.values_L[1:].tolist() == [0.4, 0.4, 0.4, 0.4]
     needed = "0 positive rows, at least 2 needed"
     # Four positives, no negative; and two positives, one negative.
-    negatives = "{} negative rows, at least 2 needed"
-    assert fitted.reasons == (None, negatives.format(0), needed, needed, negatives.format(1))
+    negatives = ("0 negative rows, at least 2 needed", "1 negative row, at least 2 needed")
+    assert fitted.reasons == (None, negatives[0], needed, needed, negatives[1])
 
 
 def test_without_rows_every_label_keeps_the_default():

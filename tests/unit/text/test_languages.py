@@ -24,7 +24,8 @@ def test_codes_are_brought_to_two_letters(code, letters):
 
 
 @pytest.mark.parametrize(
-    ("code", "near"), [("xx", "two-letter code"), ("german", "did you mean"), ("", "two-letter")]
+    ("code", "near"),
+    [("xx", "code of the texts"), ("german", "such as en, de or zh"), ("", "code of the texts")],
 )
 def test_what_names_no_language_is_refused(code, near):
     with pytest.raises(UsageError, match="U323") as error:
