@@ -5,6 +5,7 @@ Nothing is decided here: a header is what the user says or the default, and what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from manylabel.config.schema import DataSettings
 from manylabel.data.formats import format_of_name
-from manylabel.data.guessing import FLAG_VALUES
+from manylabel.data.guessing import CLEAR_SEPARATORS, FLAG_VALUES
 from manylabel.data.problems import finding
 from manylabel.errors import Finding
 
@@ -56,6 +57,16 @@ def _holds_flags(column: pa.ChunkedArray) -> bool:
 
 
 def _is_value(column: pa.ChunkedArray, name: str) -> bool:
-    """Whether rows of the column hold its name."""
+    """Whether rows of the column hold its name, or, where it is a list of labels, all that is in it."""
+    for separator in CLEAR_SEPARATORS:
+        if separator in name and _parts([name], separator) <= _parts(
+            column.slice(0, 1000).to_pylist(), separator
+        ):
+            return True
     same = pc.sum(pc.equal(column, pa.scalar(name, column.type))).as_py()
     return int(same or 0) >= max(MIN_REPEATS, MIN_SHARE * len(column))
+
+
+def _parts(values: Sequence[object], separator: str) -> set[str]:
+    """What stands between the separators of lists."""
+    return {part.strip() for value in values for part in str(value).split(separator)}

@@ -6,6 +6,7 @@ import numpy as np
 
 from manylabel.data.duplicates import contradictory_rows
 from manylabel.data.problems import finding
+from manylabel.data.write import LIST_JOINER
 from manylabel.errors import Finding, counted
 from manylabel.values import NOT_ANNOTATED, Corpus
 
@@ -17,7 +18,7 @@ def check_corpus(corpus: Corpus) -> list[Finding]:
     """Everything that makes training impossible (errors) or doubtful (warnings), all at once."""
     if len(corpus) == 0:
         return [finding("D160", corpus.source, "there are no rows", "at least 8 rows", "check the file")]
-    return [*_too_small(corpus), *_labels(corpus), *_contradictions(corpus)]
+    return [*_too_small(corpus), *_labels(corpus), *_names(corpus), *_contradictions(corpus)]
 
 
 def _too_small(corpus: Corpus) -> list[Finding]:
@@ -55,6 +56,19 @@ def _labels(corpus: Corpus) -> list[Finding]:
         findings.append(
             finding(code, place, found, "rows with and rows without it", step, severity="warning")
         )
+    return findings
+
+
+def _names(corpus: Corpus) -> list[Finding]:
+    """Names that cannot be read back where the decided ones of a row stand in one cell."""
+    findings = []
+    for name in corpus.labels.names:
+        if LIST_JOINER in name or len(name.splitlines()) > 1:
+            what = f"a {LIST_JOINER}" if LIST_JOINER in name else "a line break"
+            place, found = f'{corpus.source}, label "{name}"', f"its name has {what} in it"
+            allowed = f"names without: predict --input joins the names of a row by {LIST_JOINER}"
+            step = "rename it, or read the columns of probabilities only"
+            findings.append(finding("D197", place, found, allowed, step, severity="warning"))
     return findings
 
 

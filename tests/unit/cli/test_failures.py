@@ -269,3 +269,12 @@ def test_one_text_was_and_two_texts_were(capsys, monkeypatch, rows, truncated, t
         None, Path("in.csv"), Path("out.csv"), options=DataSettings(), keep_text=True, quiet=False
     )
     assert " ".join(capsys.readouterr().err.split()) == told
+
+
+@pytest.mark.parametrize("words", [["--guarantee", "recall=0.9"], ["at=0.4", "--label", "x", "recall=0.9"]])
+def test_a_goal_without_its_label_is_told_how_it_is_meant(tmp_path, capsys, words):
+    with pytest.raises(SystemExit):
+        main(["thresholds", str(tmp_path), "--data", str(tmp_path / "a.csv"), *words])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "U280" in said
+    assert ("--goal recall=0.9" in said) == ("--guarantee" in words)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,14 @@ def test_what_is_doubtful():
     assert [finding.code for finding in findings] == ["D164", "D163", "D163"]
     assert {finding.severity for finding in findings} == {"warning"}
     assert [finding.place[-2] for finding in findings] == ["a", "b", "c"]
+
+
+def test_names_that_one_cell_cannot_hold_are_told():
+    corpus = replace(corpus_of([[0, 1, 0], [1, 0, 1]] * 4), labels=LabelSet(("x|y", "two\nlines", "x, y")))
+    assert [(each.code, each.found) for each in check_corpus(corpus)] == [
+        ("D197", "its name has a | in it"),
+        ("D197", "its name has a line break in it"),
+    ]
 
 
 def test_a_label_of_a_single_row_is_named():

@@ -51,6 +51,12 @@ def test_a_text_that_says_what_its_column_is_called_is_no_header(tmp_path):
     )
 
 
+def test_a_list_of_labels_that_the_rows_have_too_is_told(tmp_path):
+    rows = [(f"text {row}", ("refund", "billing", "refund|praise")[row % 3]) for row in range(12)]
+    assert ("D129", "warning") in codes(tmp_path, "a nice text,refund|billing", rows=rows)
+    assert "D129" not in dict(codes(tmp_path, "text,kind|of", rows=rows))
+
+
 def test_columns_with_some_of_the_numbers_of_classes_are_names(tmp_path):
     rows = [(text, label, 1 - label, 0) for text, label in ROWS]
     assert "D129" not in dict(codes(tmp_path, "text,1,2,5", rows=rows))

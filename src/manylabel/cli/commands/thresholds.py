@@ -173,10 +173,9 @@ def _pairs(names: list[str], goals: list[str]) -> dict[str, str]:
         if twice
         else f"{counted(len(names), 'label')} and {counted(len(goals), 'goal')}"
     )
-    raise UsageError(
-        Finding("U280", "--label", found, "a name and a goal, each label once",
-                "write for example --label threat recall=0.95")
-    )  # fmt: skip
+    one_label = "write for example --label threat recall=0.95"
+    step = one_label if names else f"for all labels write --goal {goals[0]}; for one, {one_label}"
+    raise UsageError(Finding("U280", "--label", found, "a name and a goal, each label once", step))
 
 
 def _by_hand(path: Path | None) -> dict[str, str]:
