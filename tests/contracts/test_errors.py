@@ -88,5 +88,5 @@ def test_a_code_stands_in_one_function_or_is_explained_here():
 
 
 def test_explained_codes_exist_and_no_two_mean_the_same():
-    assert [code for code in SHARED if code not in places_of_codes()] == []
+    assert set(SHARED) - set(places_of_codes()) == set()
     assert len(set(SHARED.values())) == len(SHARED)

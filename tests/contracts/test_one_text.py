@@ -18,6 +18,8 @@ from manylabel.recipes.predict import predict_file
 from manylabel.text.buckets import plan_batches
 from manylabel.text.pack import pack
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 WORDS = (
     "refund",
     "late",

@@ -21,6 +21,8 @@ from manylabel.recipes.prepare import has_trained_pooler
 from manylabel.training.observers import SilentObserver
 from manylabel.training.pretraining import PretrainingObjective
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 WORDS = ("refund", "money", "late", "parcel", "thanks", "great", "please", "hello", "order", "the")
 
 

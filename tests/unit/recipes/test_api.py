@@ -12,6 +12,8 @@ from manylabel.data.read import read_table
 from manylabel.errors import ConfigError, DataError, UsageError
 from manylabel.inference.load import load_model
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 FAST = {
     "training.epochs": 2,
     "training.learning_rate": 0.001,

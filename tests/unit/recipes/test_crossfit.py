@@ -28,6 +28,8 @@ from manylabel.recipes.crossfit_plan import CrossfitJob, members_of
 from manylabel.recipes.fold_trainer import require_apart
 from manylabel.training.observers import SilentObserver
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 FOLDS, SEEDS = 2, (1, 2)
 MODELS = FOLDS * (len(SEEDS) + 1)
 

@@ -14,6 +14,8 @@ from manylabel.recipes import fold_trainer as recipe
 from manylabel.recipes.folds import forget_folds, out_of_fold
 from manylabel.training.observers import SilentObserver
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 FOLDS = 3
 
 

@@ -12,6 +12,8 @@ from manylabel.inference.load import load_model
 from manylabel.recipes.train import Job, train_model
 from manylabel.training.observers import SilentObserver
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 
 class Watch(SilentObserver):
     """Keeps what was told; asks to stop after `last` steps."""

@@ -20,6 +20,8 @@ from manylabel.recipes.tta import Wanted, augment_at_test_time
 from manylabel.text.views import encode_view
 from manylabel.training.observers import SilentObserver
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 CUES = {"refund": ("refund", "money"), "delivery": ("parcel", "courier"), "praise": ("thanks", "great")}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LABELS = tuple(CUES)

@@ -24,6 +24,8 @@ from manylabel.training.checkpoints import (
     required_bytes,
 )
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 NOBODY = 999_999_999
 """No process has this number: Linux ends at 4,194,304."""
 FILES = ("state.safetensors", "state.json", "manifest.json")

@@ -15,6 +15,8 @@ from manylabel.training.objectives import MultiLabelObjective
 from manylabel.training.observers import SilentObserver
 from manylabel.training.optimizer import Rates
 
+pytestmark = pytest.mark.slow  # trains or scores with real models throughout
+
 WORDS = (
     "refund",
     "delivery",
