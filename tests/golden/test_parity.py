@@ -14,6 +14,8 @@ from manylabel.modeling.classifier import build_classifier
 from manylabel.modeling.packed import to_device
 from manylabel.modeling.weights.hugging_face import load_pretrained, read_config, to_hugging_face
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "parity_table.py"
 TOLERANCE = 1e-5
 

@@ -14,6 +14,8 @@ from manylabel.recipes.train import Job, train_model
 from manylabel.training.checkpoints import CheckpointStore
 from manylabel.training.observers import SilentObserver
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 SIZE = 64 << 20
 
 

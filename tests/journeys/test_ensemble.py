@@ -10,6 +10,8 @@ import pytest
 from manylabel.cli.main import main
 from manylabel.inference.load import load_model
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 TEXTS = [
     "where is my parcel today please",
     "thanks for the great help",

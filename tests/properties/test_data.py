@@ -25,6 +25,8 @@ from manylabel.data.words import counted_words, jaccard, normalized
 from manylabel.errors import DataError
 from manylabel.values import Corpus, LabelSet
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 TRAPS = [
     "NA",
     "null",

@@ -13,6 +13,8 @@ from manylabel.decisions.goals import Goal, fit_goal
 from manylabel.decisions.thresholds import Thresholds, fit_thresholds
 from manylabel.evaluation.metrics import sample_averages
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 # Few distinct scores make ties frequent; neighbours differ in the last bit of float32.
 NEIGHBOURS = [float(np.nextafter(np.float32(x), np.float32(0))) for x in (0.5, 0.25, 1.0)]
 SCORES = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, *NEIGHBOURS]), st.floats(0, 1, width=32))

@@ -16,6 +16,8 @@ from manylabel.bundle.save import save_bundle
 from manylabel.errors import BundleError, UsageError
 from manylabel.inference.load import load_model
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 FILES = (
     files.CONFIG,
     files.WEIGHTS,

@@ -14,6 +14,8 @@ from manylabel.data.pairs import joined
 from manylabel.data.words import counted_words, jaccard
 from manylabel.values import Corpus, LabelSet
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 WORDS = [f"word{number}" for number in range(3000)]
 
 

@@ -10,6 +10,8 @@ from manylabel.data.split import split_corpus
 from manylabel.errors import ConfigError, DataError
 from manylabel.values import Corpus, LabelSet
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 FRACTIONS = {"validation_fraction": 0.15, "test_fraction": 0.15}
 
 

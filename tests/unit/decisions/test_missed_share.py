@@ -4,6 +4,8 @@ import pytest
 from manylabel.decisions.missed_share import MissedShare
 from manylabel.errors import ConfigError
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),

@@ -24,6 +24,8 @@ from manylabel.text.pack import pack
 from manylabel.text.words import tokenize_words
 from manylabel.values import Batch
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 TRIGGER = "perfect"
 FILLERS = "the order came on monday and we would like to know about it when you have time please look again"
 TEXT = "hello the courier was late and my parcel is not here, money back please"

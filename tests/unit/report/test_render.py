@@ -13,6 +13,8 @@ from manylabel.report.contents import contents_of
 from manylabel.report.inputs import ReportInputs
 from manylabel.report.render import render_comparison, render_report, script_json
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 VOID = {"meta", "input", "link", "br", "img"}
 
 

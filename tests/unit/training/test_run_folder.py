@@ -18,6 +18,8 @@ from manylabel.training.checkpoints import Checkpoint, CheckpointStore
 from manylabel.training.folder_lock import Owner, this_process
 from manylabel.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow  # many seconds together
+
 NOBODY = 999_999_999
 """No process has this number: Linux ends at 4,194,304."""
 IDENTITY = {
