@@ -49,7 +49,7 @@ TINY = BERT_BASE | {
     "intermediate_size": 256,
 }
 """For trying the scripts out."""
-MEMORY_SHARE = 0.8
+MEMORY_SHARE = 0.7
 """Part of the free memory that the activations of the row at work may take."""
 BYTES_A_WEIGHT = 18
 """Of a waiting row: weight, gradient and two moments in fp32, and some room."""
@@ -58,6 +58,10 @@ HIDDEN_BYTES = {"fp32": 76, "bf16": 64}
 DROPPED_SCORE_BYTES, EAGER_SCORE_BYTES = 12, 8
 """The same of each score, with attention dropout and with eager attention; the fused kernel keeps none."""
 TRIAL_STEPS = 3
+
+
+class RowEndedError(Exception):
+    """The process of a row is gone, for example because the memory did not suffice."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Cell:
     sample: Sample
     network: Network
     rounds: int
+    heats: int
     activation_bytes: float
 
 
@@ -125,6 +130,14 @@ class RowProcess:
     rounds: list[float] = field(default_factory=list)
     before: list[float] = field(default_factory=list)
     peak_bytes: int = 0
+    heat: int = 0
+    """Rounds before the present heat."""
+    rival: list[float] = field(default_factory=list)
+    """Rounds of ours in the heat of a peer."""
+
+    def begin_heat(self) -> None:
+        """Its time counts anew: ours takes part in every heat, a peer in one."""
+        self.heat = len(self.rounds)
 
     def advance(self) -> float:
         """Let the row work through its next stage; the seconds it took."""
@@ -143,7 +156,7 @@ class RowProcess:
     def has_rounds_left(self) -> bool:
         """Whether it takes part in another round."""
         done = len(self.before) + len(self.rounds)
-        return done < len(self.stages) and sum(self.rounds) < self.row.seconds
+        return done < len(self.stages) and sum(self.rounds[self.heat :]) < self.row.seconds
 
     def finish(self) -> None:
         """End it and keep its peak memory."""
@@ -161,17 +174,19 @@ class RowProcess:
         return self.read()
 
     def read(self) -> dict[str, Any]:
-        """The next answer; ends the benchmark with the row's last words when there is none."""
+        """The next answer; raises RowEndedError with the row's last words when there is none."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             words = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise SystemExit(f"{self.row.name} ended with status {self.process.wait()}:\n{words}")
+            raise RowEndedError(f"{self.row.name} ended with status {self.process.wait()}:\n{words}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
 
-def prepare(folder: Path, encoder: str, sample: Sample, *, rounds: int = 1, num_rows: int = 1) -> Cell:
+def prepare(
+    folder: Path, encoder: str, sample: Sample, *, rounds: int = 1, heats: int = 1, num_rows: int = 1
+) -> Cell:
     """Write weights (through our names table) and texts for all rows."""
     classifier, config = new_classifier(encoder, sample.targets_NL.shape[1])
     write_network(folder, classifier, config)
@@ -184,7 +199,7 @@ def prepare(folder: Path, encoder: str, sample: Sample, *, rounds: int = 1, num_
     )
     waiting = sum(parameter.numel() for parameter in classifier.parameters()) * BYTES_A_WEIGHT * num_rows
     free = MEMORY_SHARE * max(available_memory() - waiting, 0)
-    return Cell(folder, sample, Network.from_config(config), rounds, free)
+    return Cell(folder, sample, Network.from_config(config), rounds, heats, free)
 
 
 def new_classifier(
@@ -215,7 +230,7 @@ def write_network(folder: Path, classifier: Classifier, config: Mapping[str, Any
 def start_row(cell: Cell, row: Row) -> RowProcess:
     """Start a row and wait until it is ready to train."""
     sample = cell.sample
-    plan, first = [(sample.grouped, 0)] * (cell.rounds + 1), 1
+    plan, first = [(sample.grouped, 0)] * (cell.rounds * cell.heats + 1), 1
     if row.kind == "peer":
         plan, first = _peer_plan(cell, row)
     pad_to = [_longest(sample, batch, least) for batches, least in plan for batch in batches]

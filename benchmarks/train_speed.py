@@ -4,7 +4,8 @@
 
 FOLDER (default: MANYLABEL_DATA, else ../shared/data) holds jigsaw/validation.csv and goemotions/train.tsv. All rows get
 the same weights, texts from the same 6,400, batches of 32 and at most 512 tokens a text. Every row is a process of its
-own; they work in turn, a round each, and the table shows medians over the rounds. A round is
+own; they work in turn, a round each, and the table shows medians over the rounds. First ours and the tuned Trainer take
+turns, then ours and each slow row, and a ratio compares rounds that took turns. A round is
 
     ours, Trainer tuned        12 batches of texts (BERT-base: Jigsaw 6, GoEmotions 8), the same texts for all
     Trainer's defaults         1 random batch (GoEmotions: 3, BERT-base 2) of expected length and padding
@@ -25,6 +26,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ from machine import describe_machine, matrix_rate, write_result
 from manylabel.modeling.precision import Precision, choose_device, resolve_precision
 from train_curves import TASKS, compare_curves
 from train_profile import profile_ours
-from train_rows import Cell, Row, RowProcess, all_rows, ended_with, prepare, start_row
+from train_rows import Cell, Row, RowEndedError, RowProcess, all_rows, ended_with, prepare, start_row
 from train_sample import SOURCES, Sample, expected_longest, read_sample
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -51,6 +54,7 @@ BATCHES = {("bert-base", "jigsaw"): 6, ("bert-base", "goemotions"): 8}
 SLOW_BATCHES = {("default", "goemotions"): 3, ("bert-base", "goemotions"): 2}
 USUAL_ROWS = ("ours", "trainer-defaults", "trainer-tuned", "max-length")
 TUNED = ("trainer-tuned", "trainer-tuned-eager")
+OURS, OURS_FP32 = "ours", "ours-fp32"
 CONSOLE = Console() if sys.stdout.isatty() else Console(width=120)
 GIGA = 1e9
 
@@ -66,14 +70,20 @@ def main() -> None:
             table = measure_cell(encoder, lengths, arguments)
             if table:
                 result["tables"].append(table)
+                _write(result, began, arguments)
     if arguments.profile:
         for encoder in ENCODERS[arguments.encoder]:
             result["profiles"].append(profile_cell(encoder, LENGTHS[arguments.lengths][0], arguments))
     if arguments.curves:
         result["curves"] = curves(ENCODERS[arguments.encoder][0], LENGTHS[arguments.lengths][0], arguments)
-    result["seconds"] = round(time.monotonic() - began)
-    target = write_result(f"train-speed{arguments.tag and '-' + arguments.tag}", result, folder=arguments.out)
+    target = _write(result, began, arguments)
     CONSOLE.print(f"{result['seconds']} s in all, written to {target}")
+
+
+def _write(result: dict[str, Any], began: float, arguments: argparse.Namespace) -> Path:
+    """Keep what there is so far: what comes next may fail."""
+    result["seconds"] = round(time.monotonic() - began)
+    return write_result(f"train-speed{arguments.tag and '-' + arguments.tag}", result, folder=arguments.out)
 
 
 def measure_cell(encoder: str, lengths: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -82,22 +92,25 @@ def measure_cell(encoder: str, lengths: str, arguments: argparse.Namespace) -> d
     if not rows:
         return {}
     sample = _sample(encoder, lengths, arguments)
+    heats = _heats(rows)
+    rates: dict[str, list[float]] = {name: [] for name in DTYPES}
     running: list[RowProcess] = []
+    done: list[RowProcess] = []
     with tempfile.TemporaryDirectory() as folder, ended_with(running):
-        cell = prepare(Path(folder), encoder, sample, rounds=arguments.rounds, num_rows=_at_once(rows))
-        for row in rows:
-            with CONSOLE.status(f"{encoder}, {lengths}: {row.title}, first steps"):
-                running.append(start_row(cell, row))
-                for _ in range(running[-1].first):
-                    running[-1].advance()
-            if row.name == TUNED[1]:
-                drop_slower_attention(running)
-        running.sort(key=lambda one: one.row.name != "ours")
-        rates = run_rounds(running, arguments.rounds, f"{encoder}, {lengths}")
-        for one in running:
-            one.finish()
-    figures = [row_figures(one, cell, rates) for one in running]
-    add_ratios(figures)
+        at_once = max(len(heat) for heat in heats) + (len(heats) > 1)
+        cell = prepare(
+            Path(folder), encoder, sample, rounds=arguments.rounds, heats=len(heats), num_rows=at_once
+        )
+        for heat in heats:
+            run_heat(running, heat, cell, f"{encoder}, {lengths}", rates)
+            over = [one for one in running if one.row.name != OURS or heat is heats[-1]]
+            for one in over:
+                one.finish()
+                running.remove(one)
+            done += over
+    done.sort(key=lambda one: one.row.name != OURS)
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
+    figures = [row_figures(one, cell, medians) for one in done if one.rounds]
     table = {
         "encoder": encoder,
         "lengths": lengths,
@@ -106,7 +119,7 @@ def measure_cell(encoder: str, lengths: str, arguments: argparse.Namespace) -> d
             "tokens_per_text": float(sample.population_lengths.mean()),
             "padded_tokens_per_text_of_random_batches": expected_longest(sample.population_lengths, seed=1),
         },
-        "matrix_gflops": {name: rate / GIGA for name, rate in rates.items()},
+        "matrix_gflops": {name: rate / GIGA for name, rate in medians.items()},
         "rows": figures,
     }
     show(table)
@@ -128,9 +141,55 @@ def chosen_rows(wanted: str, lengths: str) -> list[Row]:
     return [row for row in rows if row.name in names]
 
 
-def _at_once(rows: list[Row]) -> int:
-    """Rows that are in memory together."""
-    return len(rows) - any(row.name == TUNED[1] for row in rows)
+def _heats(rows: list[Row]) -> list[list[Row]]:
+    """Rows that take turns: ours and the tuned ones first, then ours, which stays, with each slow one.
+
+    All at once would not fit the memory: Trainer's defaults alone take up to 15 GB with BERT-base.
+    """
+    fast = [row for row in rows if row.name in (OURS, OURS_FP32, *TUNED)]
+    return [heat for heat in (fast, *([row] for row in rows if row not in fast)) if heat]
+
+
+def run_heat(
+    running: list[RowProcess], heat: list[Row], cell: Cell, title: str, rates: dict[str, list[float]]
+) -> None:
+    """Start the rows of a heat and let all that run take turns; matrix rates measured between them join `rates`."""
+    for row in heat:
+        with CONSOLE.status(f"{title}: {row.title}, first steps"), _told(row.name):
+            running.append(start_row(cell, row))
+            for _ in range(running[-1].first):
+                running[-1].advance()
+        if row.name == TUNED[1]:
+            drop_slower_attention(running)
+    running[:] = [one for one in running if one.process.poll() is None]
+    running.sort(key=lambda one: one.row.name != OURS)
+    for one in running:
+        one.begin_heat()
+    for number in range(cell.rounds):
+        for name, dtype in DTYPES.items():
+            rates[name].append(matrix_rate(dtype))
+        for one in running:
+            if one.has_rounds_left and one.process.poll() is None:
+                with (
+                    CONSOLE.status(f"{title}: round {number + 1} of {cell.rounds}, {one.row.title}"),
+                    _told(one.row.name),
+                ):
+                    one.advance()
+    ours = next((one for one in running if one.row.name == OURS), None)
+    for one in running:
+        one.rival = ours.rounds[ours.heat :] if ours else []
+    running[:] = [one for one in running if one.process.poll() is None]
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """A peer that ends is left out of the rest, with a word; ours ends the benchmark."""
+    try:
+        yield
+    except RowEndedError as error:
+        if name == OURS:
+            raise SystemExit(str(error)) from error
+        CONSOLE.print(f"left out: {error}")
 
 
 def drop_slower_attention(running: list[RowProcess]) -> None:
@@ -142,19 +201,6 @@ def drop_slower_attention(running: list[RowProcess]) -> None:
         CONSOLE.print(f"trial of the tuned rows: {times}")
         slower.finish()
         running.remove(slower)
-
-
-def run_rounds(running: list[RowProcess], rounds: int, title: str) -> dict[str, float]:
-    """Every row's round in turn; the medians of the matrix rates measured between them."""
-    rates: dict[str, list[float]] = {name: [] for name in DTYPES}
-    for number in range(rounds):
-        for name, dtype in DTYPES.items():
-            rates[name].append(matrix_rate(dtype))
-        for one in running:
-            if one.has_rounds_left:
-                with CONSOLE.status(f"{title}: round {number + 1} of {rounds}, {one.row.title}"):
-                    one.advance()
-    return {name: statistics.median(measured) for name, measured in rates.items()}
 
 
 def row_figures(one: RowProcess, cell: Cell, rates: dict[str, float]) -> dict[str, Any]:
@@ -178,15 +224,19 @@ def row_figures(one: RowProcess, cell: Cell, rates: dict[str, float]) -> dict[st
         "share_of_matrix_rate": flops / rates[one.row.precision],
         "peak_memory_gb": one.peak_bytes / GIGA,
         "parts_of_a_batch": one.parts if one.row.kind == "peer" else None,
+        "ours_is_times_as_fast": _ratio(one, cell),
         "seconds_before_rounds": [round(seconds, 2) for seconds in one.before],
     }
 
 
-def add_ratios(figures: list[dict[str, Any]]) -> None:
-    """How many times as fast as each row ours is."""
-    ours = next((row["texts_per_second"] for row in figures if row["name"] == "ours"), None)
-    for row in figures:
-        row["ours_is_times_as_fast"] = ours / row["texts_per_second"] if ours else None
+def _ratio(one: RowProcess, cell: Cell) -> float | None:
+    """How many times as fast ours was in the same heat, by medians."""
+    if one.row.name == OURS or not one.rival:
+        return 1.0 if one.rival else None
+    ours_texts = sum(len(batch) for batch in cell.sample.grouped)
+    peer_texts = len(one.stages[one.first].lengths)
+    ours = statistics.median(ours_texts / seconds for seconds in one.rival)
+    return ours / statistics.median(peer_texts / seconds for seconds in one.rounds)
 
 
 def show(table: dict[str, Any]) -> None:

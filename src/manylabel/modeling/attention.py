@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from manylabel.modeling.dropout import dropout as drop
+from manylabel.modeling.transfer import send
 from manylabel.modeling.varlen import attend_packed, varlen_kernel
 
 IntArray = npt.NDArray[np.int64]
@@ -195,7 +196,7 @@ def plan_attention(lengths_B: IntArray, device: torch.device) -> AttentionPlan:
             mask = torch.from_numpy(np.where(is_token_bl, 0.0, -np.inf).astype(np.float32))[:, None, None, :]
             padding.append(_addresses(~is_token_bl, offset))
         tokens.append(_addresses(is_token_bl, offset))
-        groups.append(AttentionGroup(_move(rows_bl, device), mask if mask is None else mask.to(device)))
+        groups.append(AttentionGroup(_move(rows_bl, device), mask if mask is None else send(mask, device)))
         offset += rows_bl.size
     order_B = np.concatenate(members)
     tokens_5T = np.concatenate(tokens, axis=1)[:, _packed_order(lengths_B, order_B)]
@@ -205,7 +206,9 @@ def plan_attention(lengths_B: IntArray, device: torch.device) -> AttentionPlan:
         padding_5K=_move(np.concatenate(padding, axis=1), device) if padding else None,
         order_B=_move(order_B, device),
         ranks_B=_move(np.argsort(order_B), device),
-        starts_B1=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths_B)]).astype(np.int32)).to(device),
+        starts_B1=send(
+            torch.from_numpy(np.concatenate([[0], np.cumsum(lengths_B)]).astype(np.int32)), device
+        ),
         longest=int(lengths_B.max()),
     )
 
@@ -251,7 +254,7 @@ def _packed_order(lengths_B: IntArray, order_B: IntArray) -> IntArray:
 
 
 def _move(array: IntArray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+    return send(torch.from_numpy(np.ascontiguousarray(array)), device)
 
 
 def attend_all(qkv_TE: Tensor, plan: HeadPlan, dropout: float = 0.0) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from manylabel.modeling.attention import AttentionPlan, plan_attention
+from manylabel.modeling.transfer import send
 from manylabel.values import Batch
 
 
@@ -57,7 +58,7 @@ def to_device(batch: Batch, device: torch.device | str) -> PackedBatch:
     texts_T = np.repeat(np.arange(batch.num_texts), lengths_B)
 
     def move(array: np.typing.NDArray[np.int64]) -> Tensor:
-        return torch.tensor(array, dtype=torch.int64).to(target, non_blocking=True)
+        return send(torch.tensor(array, dtype=torch.int64), target)
 
     return PackedBatch(
         ids_T=move(batch.ids_T),

@@ -8,6 +8,7 @@ in the cache.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,14 @@ PIECE = 1 << 17
 
 56M values with gradients in bf16, one core: 110 ms a step in pieces of this size, 118 of 1 << 19, 138 of 1 << 14.
 """
+
+
+class Place(NamedTuple):
+    """A piece of the flat vector, all of one group."""
+
+    start: int
+    stop: int
+    group: int
 
 
 class FlatAdamW:
@@ -36,20 +45,21 @@ class FlatAdamW:
         self._step_of[group] += 1
 
     def update(
-        self, start: int, stop: int, gradient: Tensor, *, group: int, rate: float, weight_decay: float
+        self, place: Place, gradient: Tensor, *, rate: float, weight_decay: float, skip: Tensor | None = None
     ) -> None:
-        """Update the values from `start` to `stop` with their gradient (fp32, flat).
+        """Update the values at `place` with their gradient (fp32, flat), unless `skip` (0-d fp32) is 1.
 
         The fused implementation took 42 ms a step for 22M parameters on 2 cores, foreach 256 ms, the loop 297 ms. It is
         called as `torch.optim.AdamW` calls it, without what that does around it: 126 -> 118 ms for 56M values.
         """
+        part = slice(place.start, place.stop)
         torch._fused_adamw_(
-            [self._values[start:stop]],
+            [self._values[part]],
             [gradient],
-            [self._exp_avg[start:stop]],
-            [self._exp_avg_sq[start:stop]],
+            [self._exp_avg[part]],
+            [self._exp_avg_sq[part]],
             [],
-            [self._step_of[group]],
+            [self._step_of[place.group]],
             lr=rate,
             beta1=ADAM_BETAS[0],
             beta2=ADAM_BETAS[1],
@@ -57,6 +67,7 @@ class FlatAdamW:
             eps=ADAM_EPSILON,
             amsgrad=False,
             maximize=False,
+            found_inf=skip,
         )
 
     def state(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -29,9 +30,11 @@ from manylabel.modeling.encoder import PackedEncoder
 from manylabel.modeling.packed import to_device
 from manylabel.modeling.precision import autocast, resolve_precision
 from manylabel.modeling.pretraining import TrainableModel
-from manylabel.text.buckets import epoch_batches, share_batch, split_batch
+from manylabel.modeling.transfer import send
+from manylabel.text.buckets import share_batch, split_batch
 from manylabel.training.allocator import give_back_freed_memory, keeping_freed_memory
 from manylabel.training.best import Best
+from manylabel.training.calendar import Calendar
 from manylabel.training.checkpoints import Checkpoint, required_bytes
 from manylabel.training.examples import Epoch, Examples
 from manylabel.training.keeper import Keeper, NoKeeper
@@ -41,7 +44,7 @@ from manylabel.training.optimizer import Rates, awake_groups, plan_groups
 from manylabel.training.passes import Pass, PlainPass
 from manylabel.training.preflight import Estimate, memory_needed
 from manylabel.training.processes import Processes
-from manylabel.training.schedule import rate_multiplier
+from manylabel.training.readings import Guard, MadeStep, Reading, Scale, clipped
 from manylabel.training.weights import Weights
 
 Ending = Literal["finished", "stopped early", "interrupted", "non-finite loss"]
@@ -114,8 +117,7 @@ class Trainer:
         self._processes = processes or Processes.alone()
         self._device = next(model.parameters()).device
         self._dtype = resolve_precision(settings.precision, self._device)
-        self._steps_per_epoch = -(-len(examples) // settings.batch_size)
-        self._num_steps = self._steps_per_epoch * settings.epochs
+        self._calendar = Calendar(examples, settings)
         if settings.gradient_checkpointing:
             model.encoder.recompute_layers()
         self._groups = plan_groups(model, settings, rates)
@@ -129,12 +131,14 @@ class Trainer:
             dtype=self._dtype,
             ema_decay=settings.ema_decay,
             sparse_table=table,
-            num_steps=self._num_steps,
+            num_steps=self._calendar.num_steps,
         )
         self._weights.copy_from(self._processes.copy_from_first_)
         self._progress = _Progress()
         self._pass: Pass = PlainPass()
-        self._shown: tuple[int, Epoch, list[Indices]] | None = None
+        self._guard = Guard(self._device) if self._reads_late() else None
+        self._made: deque[MadeStep] = deque()
+        self._looked = 0.0
 
     def fit(
         self, validate: Callable[[], float | None], keeper: Keeper | None = None, a_pass: Pass | None = None
@@ -158,32 +162,39 @@ class Trainer:
 
     def _run(self, validate: Callable[[], float | None], keeper: Keeper) -> tuple[Ending, tuple[str, ...]]:
         """Every step and validation that is left."""
-        progress = self._progress
         while True:
             try:
-                if self._is_validation(progress.step) and progress.validated < progress.step:
-                    self._validate(validate)
-                ending = self._natural_ending()
-                if ending is not None:
-                    with suppress(
-                        TrainingError
-                    ):  # A full disk must not take the model of a training that is over.
-                        keeper.keep(self.checkpoint, wait=False)
-                    return ending, ()
-                self._step(progress.step + 1)
+                ending = self._advance(validate, keeper)
             except NonFiniteError as error:
-                if self._best.step != progress.step:
+                if self._best.step != self._progress.step:
                     with suppress(StoppedInValidation):
                         self._validate(validate)
                 return "non-finite loss", error.ids
-            except StoppedInValidation:
-                pass
-            if self._processes.any(self._should_stop()):
-                keeper.keep(self.checkpoint, wait=True)
-                self._processes.barrier()  # Only when the first process has saved may any of them end.
-                return "interrupted", ()
-            if keeper.is_due(progress.step):
-                keeper.keep(self.checkpoint, wait=False)
+            if ending is not None:
+                return ending, ()
+
+    def _advance(self, validate: Callable[[], float | None], keeper: Keeper) -> Ending | None:
+        """Validate where it is due, then make a step; why the run is over, None while it goes on."""
+        progress = self._progress
+        with suppress(StoppedInValidation):
+            if self._calendar.is_validation(progress.step) and progress.validated < progress.step:
+                self._validate(validate)
+            ending = self._natural_ending()
+            if ending is not None:
+                with suppress(TrainingError):  # A full disk must not take a model that is finished.
+                    keeper.keep(self.checkpoint, wait=False)
+                return ending
+            self._step(progress.step + 1)
+        should_stop = self._processes.any(self._should_stop())
+        if should_stop or self._calendar.is_validation(progress.step):
+            self._look_at_steps()
+        if should_stop:
+            keeper.keep(self.checkpoint, wait=True)
+            self._processes.barrier()  # Only when the first process has saved may any of them end.
+            return "interrupted"
+        if keeper.is_due(progress.step):
+            keeper.keep(self.checkpoint, wait=False)
+        return None
 
     def _sum_gradient(self, gradient: Tensor) -> None:
         """Add up over processes."""
@@ -193,54 +204,78 @@ class Trainer:
         """Why the run is over after this step; None while it goes on."""
         if 0 < self._settings.patience <= self._best.validations_since:
             return "stopped early"
-        return "finished" if self._progress.step == self._num_steps else None
+        return "finished" if self._progress.step == self._calendar.num_steps else None
 
     def _step(self, step: int) -> None:
         """One optimizer step over one batch, in micro-batches over all processes that add up to its exact gradient."""
         began, settings = time.monotonic(), self._settings
-        indices, examples = self._batch(step)
+        indices, examples = self._calendar.batch(step)
         lengths_N = examples.lengths_N
         share = share_batch(indices, lengths_N, self._processes.size)[self._processes.rank]
         torch.manual_seed(_seed_of(settings.seed, step, self._processes.rank))
         counts = self._objective.counts(examples.targets(indices))
         parts = split_batch(share, lengths_N, settings.token_budget) if len(share) else []
-        is_awake = awake_groups(self._groups, self._epoch(step), settings)
+        is_awake = awake_groups(self._groups, self._calendar.epoch(step), settings)
         self._weights.begin(self._tokens_of(examples, share), is_awake)
         sums = [self._backward(examples, part, counts) for part in parts]
         norm = self._weights.collect(self._sum_gradient if self._processes.size > 1 else None)
-        loss = self._processes.sum_float(float(sum(total for total, _ in sums)))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NonFiniteError(self._at_fault(indices, parts, [outputs for _, outputs in sums]))
-        multiplier = rate_multiplier(
-            settings.schedule, step - 1, num_steps=self._num_steps, warmup=settings.warmup
+        loss = torch.as_tensor(sum(total for total, _ in sums), dtype=torch.float64, device=self._device)
+        reading = Reading(self._processes.sum_(loss), norm)
+        multiplier = self._calendar.rate_multiplier(step)
+        told = Step(
+            step,
+            self._calendar.num_steps,
+            self._calendar.epoch(step),
+            math.nan,
+            math.nan,
+            self._peak * multiplier,
+            len(indices),
+            int(lengths_N[indices].sum()),
+            math.nan,
         )
+        made = MadeStep(told, began, indices, parts, [outputs for _, outputs in sums], reading)
+        scale = self._scale(made, loss, norm)
         rates = [
             group.peak * multiplier * awake
             for group, awake in zip(self._groups.groups, is_awake, strict=True)
         ]
-        self._weights.step(rates, scale=min(settings.clip_norm / max(norm, 1e-6), 1.0))
-        tokens = int(lengths_N[indices].sum())
-        self._progress.step, self._progress.tokens = step, self._progress.tokens + tokens
-        seconds = time.monotonic() - began
-        shown = Step(
-            step,
-            self._num_steps,
-            self._epoch(step),
-            loss,
-            norm,
-            self._peak * multiplier,
-            len(indices),
-            tokens,
-            seconds,
-        )
-        self._observer.step(shown)
+        self._weights.step(rates, scale)
+        self._progress.step, self._progress.tokens = step, self._progress.tokens + told.num_tokens
+        self._made.append(made)
+        self._look_at_steps(but=0 if self._guard is None else 1)
         if self._device.type == "cpu" and step % STEPS_BETWEEN_TRIMS == 0:
             give_back_freed_memory()
+
+    def _scale(self, made: MadeStep, loss: Tensor, norm: Tensor) -> Scale:
+        """How the gradient is clipped; raises NonFiniteError where the step is looked at before it changes weights."""
+        if self._guard is not None:
+            return self._guard.clipped(loss, norm, self._settings.clip_norm)
+        self._refuse_non_finite(made)
+        return clipped(float(norm), self._settings.clip_norm)
+
+    def _look_at_steps(self, but: int = 0) -> None:
+        """Tell of the steps made but for the last `but`; raises NonFiniteError where the guard left one out."""
+        while len(self._made) > but:
+            self._refuse_non_finite(self._made[0])
+            made, now = self._made.popleft(), time.monotonic()
+            began = max(made.began, self._looked)
+            self._looked = now
+            self._observer.step(made.with_figures(seconds=now - began))
+
+    def _refuse_non_finite(self, made: MadeStep) -> None:
+        """Raise NonFiniteError unless loss and norm are finite, with the run set back to before the step."""
+        if all(map(math.isfinite, made.reading.wait())):
+            return
+        self._progress.step = made.told.step - 1
+        self._progress.tokens -= sum(one.told.num_tokens for one in self._made)
+        self._made.clear()
+        at_fault = made.texts_at_fault(self._processes.sum_)
+        raise NonFiniteError(tuple(self._examples.ids[i] for i in at_fault))
 
     def _backward(self, examples: Epoch, indices: Indices, counts: object) -> tuple[Tensor, Tensor]:
         """Add the gradient of one micro-batch; its share of the batch's mean loss, and its outputs."""
         batch = to_device(examples.batch(indices), self._device)
-        targets = examples.targets(indices).to(self._device)
+        targets = send(examples.targets(indices), self._device)
         with autocast(self._dtype, self._device):
             return self._pass.backward(self._model, batch, targets, objective=self._objective, counts=counts)
 
@@ -250,8 +285,8 @@ class Trainer:
         `a_pass` is the one that `fit` will be given.
         """
         self._pass = a_pass or self._pass
-        step = min(self._progress.step + 1, self._num_steps)
-        indices, examples = self._batch(step)
+        step = min(self._progress.step + 1, self._calendar.num_steps)
+        indices, examples = self._calendar.batch(step)
         lengths_N = examples.lengths_N
         part = split_batch(indices, lengths_N, self._settings.token_budget)[0]
         self._model.train()
@@ -261,11 +296,12 @@ class Trainer:
             # Without its token ids: bringing word rows up to date here would change when that is done in a step.
             self._weights.begin(
                 torch.zeros(0, dtype=torch.int64),
-                awake_groups(self._groups, self._epoch(step), self._settings),
+                # As at the end: where layers wake one after the other, that is what memory must hold.
+                awake_groups(self._groups, self._settings.epochs - 1, self._settings),
             )
             self._backward(examples, part, self._objective.counts(examples.targets(part)))[0].item()
             seconds = min(seconds, time.monotonic() - began)
-        left = 1 - self._progress.step / self._num_steps
+        left = 1 - self._progress.step / self._calendar.num_steps
         tokens = int(lengths_N.sum()) * self._settings.epochs * left / self._processes.size
         encoder = self._model.encoder
         memory = memory_needed(
@@ -325,28 +361,7 @@ class Trainer:
             self._model.train()
         self._progress.validated = step
         shown = None if score is not None and math.isnan(score) else score
-        self._observer.validated(Validated(step, step / self._steps_per_epoch, shown, better))
-
-    def _is_validation(self, step: int) -> bool:
-        """Whether validation is due: `validations_per_epoch` times an epoch, always at its end."""
-        position = (step - 1) % self._steps_per_epoch + 1
-        every = max(self._steps_per_epoch // self._settings.validations_per_epoch, 1)
-        return position == self._steps_per_epoch or (
-            position % every == 0 and self._steps_per_epoch - position >= every
-        )
-
-    def _epoch(self, step: int) -> int:
-        """The epoch (from 0) of a step (from 1)."""
-        return (step - 1) // self._steps_per_epoch
-
-    def _batch(self, step: int) -> tuple[Indices, Epoch]:
-        """The examples of a step, of all processes, and the epoch they belong to."""
-        epoch, settings = self._epoch(step), self._settings
-        if self._shown is None or self._shown[0] != epoch:
-            num, size, seed = len(self._examples), settings.batch_size, settings.seed
-            batches = epoch_batches(num, batch_size=size, seed=seed, epoch=epoch)
-            self._shown = (epoch, self._examples.epoch(epoch), batches)
-        return self._shown[2][(step - 1) % self._steps_per_epoch], self._shown[1]
+        self._observer.validated(Validated(step, step / self._calendar.steps_per_epoch, shown, better))
 
     def _sparse_table(self) -> str | None:
         """The word embeddings, where updating only the rows of a batch pays and is possible.
@@ -359,24 +374,19 @@ class Trainer:
             and isinstance(model.encoder, PackedEncoder)
             and model.encoder.embeddings.word.weight.requires_grad
         )
-        alone = self._processes.size == 1 and self._device.type == "cpu" and not self._settings.ema_decay
-        return WORD_TABLE if is_possible and alone else None
+        alone = self._processes.size == 1 and not self._settings.ema_decay
+        is_watched = self._device.type == "cpu" and not self._reads_late()  # A guard does not hold rows back.
+        return WORD_TABLE if is_possible and alone and is_watched else None
+
+    def _reads_late(self) -> bool:
+        """Whether loss and norm of a step are read when the next one is queued (see `readings`)."""
+        return self._device.type == "cuda"
 
     def _tokens_of(self, examples: Epoch, share: Indices) -> Tensor:
         """Token ids that the passes of this process will read, where the weights need to know."""
         if not self._reads_rows:
             return torch.zeros(0, dtype=torch.int64)
         return torch.from_numpy(examples.batch(share).ids_T).to(self._device)
-
-    def _at_fault(self, indices: Indices, parts: list[Indices], outputs: list[Tensor]) -> tuple[str, ...]:
-        """Ids of the texts whose row of outputs is not finite; of the whole batch where that cannot be told."""
-        is_bad_B = torch.zeros(len(indices))
-        for part, rows in zip(parts, outputs, strict=True):
-            if len(rows) == len(part):
-                bad = part[~torch.isfinite(rows).flatten(1).all(dim=1).cpu().numpy()]
-                is_bad_B[torch.from_numpy(np.isin(indices, bad))] = 1
-        found = indices[self._processes.sum_(is_bad_B).numpy() > 0]
-        return tuple(self._examples.ids[i] for i in (found if len(found) else indices))
 
 
 def _seed_of(seed: int, step: int, rank: int) -> int:

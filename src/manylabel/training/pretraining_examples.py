@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from manylabel.config.schema import PretrainingSettings
+from manylabel.modeling.transfer import send
 from manylabel.text.masking import WordPieces, mask_tokens
 from manylabel.text.segments import (
     NO_PAIR,
@@ -48,7 +49,9 @@ class PretrainingTargets:
 
     def to(self, device: torch.device) -> PretrainingTargets:
         """The same on `device`."""
-        return PretrainingTargets(self.places_M.to(device), self.words_M.to(device), self.next_B.to(device))
+        return PretrainingTargets(
+            *(send(part, device) for part in (self.places_M, self.words_M, self.next_B))
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ step instead of once a pass.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from manylabel.training.averaging import WeightAverage
-from manylabel.training.flat_adamw import PIECE, FlatAdamW, norm_of
+from manylabel.training.flat_adamw import PIECE, FlatAdamW, Place, norm_of
 from manylabel.training.optimizer import ParameterGroup
+from manylabel.training.readings import Scale
 from manylabel.training.word_rows import WordRows
 
 ALIGNMENT = 16
@@ -133,25 +133,25 @@ class Weights:
         if self._rows is not None:
             self._rows.refresh(torch.unique(ids_T))
 
-    def collect(self, sum_: Callable[[Tensor], object] | None) -> float:
-        """After the passes: the norm of the whole gradient, added up over processes by `sum_` if there are several."""
+    def collect(self, sum_: Callable[[Tensor], object] | None) -> Tensor:
+        """After the passes: the norm (0-d) of the whole gradient, added up by `sum_` if there are several processes."""
         if sum_ is None and self.master.device.type == "cpu":
             # Read where they lie: a copy of all gradients costs more than their norm.
             parts = [slot.gradient if slot.arrived is None else slot.arrived for slot in self._slots]
             present = [part for part, slot in zip(parts, self._slots, strict=True) if slot.has_any]
-            norm = norm_of(present, self._piece)
+            norm = torch.tensor(norm_of(present, self._piece), dtype=torch.float64)
         else:
             for slot in self._slots:
                 slot.flatten()
             if sum_ is not None:
                 sum_(self.gradient)
-            norm = float(torch.linalg.vector_norm(self.gradient))
+            norm = torch.linalg.vector_norm(self.gradient)
         if self._row_gradients:
             self._row_gradients[:] = [_sum_rows(self._row_gradients)]
-            norm = math.hypot(norm, float(torch.linalg.vector_norm(self._row_gradients[0][1])))
+            norm = torch.hypot(norm.double(), torch.linalg.vector_norm(self._row_gradients[0][1]).double())
         return norm
 
-    def step(self, rates: Sequence[float], *, scale: float) -> None:
+    def step(self, rates: Sequence[float], scale: Scale) -> None:
         """One AdamW step with the gradient times `scale`; `rates` has one rate for each group."""
         for segment in self._segments:
             # A group that sleeps is left alone, so that its bias correction begins when it wakes.
@@ -159,23 +159,24 @@ class Weights:
                 self._update(segment, rates[segment.group], scale)
         if self._rows is not None and self._is_awake[self._row_group]:
             rows_U, gradient_UD = self._row_gradients[0] if self._row_gradients else self._no_rows
-            self._rows.update(rows_U, gradient_UD.mul_(scale), rates[self._row_group])
+            self._rows.update(rows_U, gradient_UD.mul_(scale.factor), rates[self._row_group])
         if self._average is not None:
             self._average.update(self._ema_decay)
 
     @torch.no_grad()
-    def _update(self, segment: _Segment, rate: float, scale: float) -> None:
+    def _update(self, segment: _Segment, rate: float, scale: Scale) -> None:
         """AdamW and the new working copy for one group, piece by piece."""
         decay = self.groups[segment.group].weight_decay
         self._optimizer.begin(segment.group)
         size = PIECE if self.master.device.type == "cpu" else segment.stop - segment.start
         for start, stop, slots in _pieces([self._slots[index] for index in segment.slots], size):
             gradient = self._gradient_of(start, stop, slots, scale)
-            self._optimizer.update(start, stop, gradient, group=segment.group, rate=rate, weight_decay=decay)
+            place = Place(start, stop, segment.group)
+            self._optimizer.update(place, gradient, rate=rate, weight_decay=decay, skip=scale.skip)
             if self._copy is not None:
                 self._copy[start:stop].copy_(self.master[start:stop])
 
-    def _gradient_of(self, start: int, stop: int, slots: Sequence[_Slot], scale: float) -> Tensor:
+    def _gradient_of(self, start: int, stop: int, slots: Sequence[_Slot], scale: Scale) -> Tensor:
         """The scaled gradient from `start` to `stop`, in fp32; valid until the next call."""
         arrived = slots[0].arrived if len(slots) == 1 else None
         if arrived is not None and stop - start <= len(self._piece):
@@ -184,11 +185,11 @@ class Weights:
                 self._piece[: stop - start].zero_() if len(own) < stop - start else self._piece[: len(own)]
             )
             gradient[: len(own)].copy_(own)
-            return gradient if scale == 1.0 else gradient.mul_(scale)
+            return gradient if scale.is_one else gradient.mul_(scale.factor)
         for slot in slots:
             slot.flatten()
         gradient = self.gradient[start:stop]
-        return gradient if scale == 1.0 else gradient.mul_(scale)
+        return gradient if scale.is_one else gradient.mul_(scale.factor)
 
     @contextmanager
     def exposed(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from manylabel.training.flat_adamw import FlatAdamW, norm_of
+from manylabel.training.flat_adamw import FlatAdamW, Place, norm_of
 
 
 @pytest.mark.parametrize("dtypes", [[torch.float32], [torch.bfloat16], [torch.bfloat16, torch.float32]])
@@ -34,7 +34,7 @@ def test_pieces_give_what_torchs_adamw_gives():
         ours.begin(0)
         for start, stop in ((0, 16), (16, 48), (48, 50)):
             gradient = parameter.grad[start:stop].clone()
-            ours.update(start, stop, gradient, group=0, rate=1e-2 / step, weight_decay=0.1)
+            ours.update(Place(start, stop, 0), gradient, rate=1e-2 / step, weight_decay=0.1)
         theirs.param_groups[0]["lr"] = 1e-2 / step
         theirs.step()
         torch.testing.assert_close(flat, parameter.detach(), rtol=0, atol=1e-7)

@@ -324,27 +324,92 @@ def test_a_rehearsal_estimates_and_changes_nothing(tiny_encoder):
     assert estimate.checkpoint_bytes > 16 * parameters
 
 
-@pytest.mark.parametrize("token_budget", [64, 100_000])
-def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_text(tiny_encoder, token_budget):
-    """One token's embedding is poisoned; only the text that holds it may be named, and no weight may change."""
+def poisoned(tiny_encoder, at_fault):
+    """Data whose text `at_fault` alone holds a certain token, and a classifier with NaN for this token."""
     data = make_data(tiny_encoder)
     texts = TextTokenizer.from_folder(tiny_encoder, max_length=64)
     poison = int(texts.encode(["yesterday"]).ids_T[1])
     ids_T = data.encodings.ids_T.copy()
-    at_fault = 17
     ids_T[data.encodings.offsets_N1[at_fault] + 1] = poison
     encodings = type(data.encodings)(
         ids_T, data.encodings.segments_T, data.encodings.offsets_N1, data.encodings.truncated_N
     )
-    data = LabelledTexts(encodings, data.targets_NL, data.ids)
     classifier = new_classifier(tiny_encoder)
     with torch.no_grad():
         classifier.encoder.embeddings.word.weight[poison] = float("nan")
+    return classifier, LabelledTexts(encodings, data.targets_NL, data.ids)
+
+
+@pytest.mark.parametrize("token_budget", [64, 100_000])
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_text(tiny_encoder, token_budget):
+    """One token's embedding is poisoned; only the text that holds it may be named, and no weight may change."""
+    classifier, data = poisoned(tiny_encoder, 17)
     outcome = new_trainer(classifier, data, token_budget=token_budget).fit(lambda: 0.1)
     assert outcome.ending == "non-finite loss"
     assert outcome.ids_at_fault == ("id-17",)
     finite = {name: torch.isfinite(tensor) for name, tensor in classifier.state_dict().items()}
     assert all(mask.all() for name, mask in finite.items() if "word" not in name)
+
+
+LATE = {
+    "plain": {},
+    "bf16": {"precision": "bf16"},
+    "clipped": {"clip_norm": 0.01},
+    "average": {"ema_decay": 0.9, "validations_per_epoch": 2},
+}
+
+
+@pytest.mark.parametrize("options", LATE.values(), ids=LATE.keys())
+def test_reading_a_step_when_the_next_is_queued_changes_nothing(tiny_encoder, monkeypatch, options):
+    """As on a GPU: same weights to the bit, same losses in the same order, whole before each validation."""
+    data = make_data(tiny_encoder)
+    monkeypatch.setattr(Trainer, "_sparse_table", lambda self: None)
+    at_once, expected, _ = train(tiny_encoder, data, dropout=0.2, **options)
+    monkeypatch.setattr(Trainer, "_reads_late", lambda self: True)
+    recorder, losses_seen = Recorder(), []
+    classifier = new_classifier(tiny_encoder, 0.2)
+    new_trainer(classifier, data, observer=recorder, **options).fit(
+        lambda: losses_seen.append(len(recorder.losses))
+    )
+    assert recorder.losses == expected.losses
+    assert losses_seen == [result.step for result in recorder.validations]
+    assert all(torch.equal(t, at_once.state_dict()[n]) for n, t in classifier.state_dict().items())
+
+
+def test_a_stop_with_a_step_unread_keeps_that_step(tiny_encoder, monkeypatch):
+    monkeypatch.setattr(Trainer, "_reads_late", lambda self: True)
+    steps, keeper, recorder = iter([False, False, True]), Kept(steps=100), Recorder()
+    trainer = new_trainer(
+        new_classifier(tiny_encoder),
+        make_data(tiny_encoder),
+        should_stop=lambda: next(steps),
+        observer=recorder,
+    )
+    assert trainer.fit(lambda: 0.5, keeper).ending == "interrupted"
+    assert [checkpoint.step for checkpoint in keeper.checkpoints] == [3]
+    assert len(recorder.losses) == 3
+
+
+@pytest.mark.parametrize("at_fault", range(0, 40, 8))
+def test_read_late_the_weights_are_those_before_the_step_that_was_not_finite(
+    tiny_encoder, monkeypatch, at_fault
+):
+    """The step after it was queued already, and would have been made of good texts: the guard leaves it out too."""
+    monkeypatch.setattr(Trainer, "_sparse_table", lambda self: None)
+
+    def run():
+        classifier, data = poisoned(tiny_encoder, at_fault)
+        recorder = Recorder()
+        outcome = new_trainer(classifier, data, observer=recorder, weight_decay=0.0).fit(lambda: None)
+        return outcome, recorder.losses, classifier.state_dict()
+
+    outcome, losses, weights = run()
+    monkeypatch.setattr(Trainer, "_reads_late", lambda self: True)
+    late, late_losses, late_weights = run()
+    assert late.ending == outcome.ending == "non-finite loss"
+    assert late.ids_at_fault == outcome.ids_at_fault == (f"id-{at_fault}",)
+    assert (late.steps, late.tokens, late_losses) == (outcome.steps, outcome.tokens, losses)
+    assert all(torch.equal(late_weights[n].nan_to_num(), t.nan_to_num()) for n, t in weights.items())
 
 
 def test_weights_that_diverged_are_never_kept(tiny_encoder):
