@@ -23,7 +23,7 @@ from train_sample import BATCH_SIZE, Sample, select
 
 KINDS = (
     ("attention", r"(badd)?bmm|.*softmax.*|.*attention.*|.*flash.*"),
-    ("matrix products", r"(add)?mm|linear|matmul|mkldnn.*|.*gemm.*"),
+    ("matrix products", r"(add)?mm|addmm_|linear|matmul|mkldnn.*|.*gemm.*"),
     ("gelu", r"gelu.*|erf|tanh.*"),
     ("layernorm", r"native_layer_norm.*|layer_norm"),
     ("dropout", r".*dropout.*|random_|bernoulli_?|ge|native_dropout.*"),

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,13 @@ class Cell:
     network: Network
     rounds: int
     heats: int
-    activation_bytes: float
+    num_weights: int
+    activation_bytes: float = 0.0
+
+    def with_room_for(self, num_rows: int) -> Cell:
+        """With the memory that the activations of one of so many rows may take that are about to start."""
+        waiting = self.num_weights * BYTES_A_WEIGHT * num_rows
+        return replace(self, activation_bytes=MEMORY_SHARE * max(available_memory() - waiting, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +190,7 @@ class RowProcess:
         return answer
 
 
-def prepare(
-    folder: Path, encoder: str, sample: Sample, *, rounds: int = 1, heats: int = 1, num_rows: int = 1
-) -> Cell:
+def prepare(folder: Path, encoder: str, sample: Sample, *, rounds: int = 1, heats: int = 1) -> Cell:
     """Write weights (through our names table) and texts for all rows."""
     classifier, config = new_classifier(encoder, sample.targets_NL.shape[1])
     write_network(folder, classifier, config)
@@ -197,9 +201,8 @@ def prepare(
         offsets_N1=encodings.offsets_N1,
         targets_NL=sample.targets_NL,
     )
-    waiting = sum(parameter.numel() for parameter in classifier.parameters()) * BYTES_A_WEIGHT * num_rows
-    free = MEMORY_SHARE * max(available_memory() - waiting, 0)
-    return Cell(folder, sample, Network.from_config(config), rounds, heats, free)
+    num_weights = sum(parameter.numel() for parameter in classifier.parameters())
+    return Cell(folder, sample, Network.from_config(config), rounds, heats, num_weights)
 
 
 def new_classifier(

@@ -97,17 +97,15 @@ def measure_cell(encoder: str, lengths: str, arguments: argparse.Namespace) -> d
     running: list[RowProcess] = []
     done: list[RowProcess] = []
     with tempfile.TemporaryDirectory() as folder, ended_with(running):
-        at_once = max(len(heat) for heat in heats) + (len(heats) > 1)
-        cell = prepare(
-            Path(folder), encoder, sample, rounds=arguments.rounds, heats=len(heats), num_rows=at_once
-        )
+        cell = prepare(Path(folder), encoder, sample, rounds=arguments.rounds, heats=len(heats))
         for heat in heats:
-            run_heat(running, heat, cell, f"{encoder}, {lengths}", rates)
-            over = [one for one in running if one.row.name != OURS or heat is heats[-1]]
-            for one in over:
-                one.finish()
-                running.remove(one)
-            done += over
+            run_heat(running, heat, cell.with_room_for(len(heat)), f"{encoder}, {lengths}", rates)
+            for one in list(running):
+                if one.row.name != OURS or heat is heats[-1]:
+                    with _told(one.row.name, running):
+                        one.finish()
+                        done.append(one)
+            running[:] = [one for one in running if one not in done]
     done.sort(key=lambda one: one.row.name != OURS)
     medians = {name: statistics.median(measured) for name, measured in rates.items()}
     figures = [row_figures(one, cell, medians) for one in done if one.rounds]
@@ -155,34 +153,32 @@ def run_heat(
 ) -> None:
     """Start the rows of a heat and let all that run take turns; matrix rates measured between them join `rates`."""
     for row in heat:
-        with CONSOLE.status(f"{title}: {row.title}, first steps"), _told(row.name):
+        with CONSOLE.status(f"{title}: {row.title}, first steps"), _told(row.name, running):
             running.append(start_row(cell, row))
             for _ in range(running[-1].first):
                 running[-1].advance()
         if row.name == TUNED[1]:
             drop_slower_attention(running)
-    running[:] = [one for one in running if one.process.poll() is None]
     running.sort(key=lambda one: one.row.name != OURS)
     for one in running:
         one.begin_heat()
     for number in range(cell.rounds):
         for name, dtype in DTYPES.items():
             rates[name].append(matrix_rate(dtype))
-        for one in running:
-            if one.has_rounds_left and one.process.poll() is None:
+        for one in list(running):
+            if one.has_rounds_left:
                 with (
                     CONSOLE.status(f"{title}: round {number + 1} of {cell.rounds}, {one.row.title}"),
-                    _told(one.row.name),
+                    _told(one.row.name, running),
                 ):
                     one.advance()
     ours = next((one for one in running if one.row.name == OURS), None)
     for one in running:
-        one.rival = ours.rounds[ours.heat :] if ours else []
-    running[:] = [one for one in running if one.process.poll() is None]
+        one.rival = ours.rounds[ours.heat :][: len(one.rounds)] if ours else []
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _told(name: str, running: list[RowProcess]) -> Iterator[None]:
     """A peer that ends is left out of the rest, with a word; ours ends the benchmark."""
     try:
         yield
@@ -190,6 +186,7 @@ def _told(name: str) -> Iterator[None]:
         if name == OURS:
             raise SystemExit(str(error)) from error
         CONSOLE.print(f"left out: {error}")
+        running[:] = [one for one in running if one.row.name != name]
 
 
 def drop_slower_attention(running: list[RowProcess]) -> None:

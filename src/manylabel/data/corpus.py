@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from manylabel.config.schema import DataSettings
+from manylabel.data.blank import is_blank
 from manylabel.data.header import data_in_header
 from manylabel.data.layout import Layout, PredictionColumns, guess_layout, with_stored_header
 from manylabel.data.parquet import plain_schema
@@ -240,7 +241,7 @@ def _column_texts(
         problems.add(Problem("D142", place, f"the column holds {column.type}, not text", "text", step))
         return tuple("" if value is None else str(value) for value in values)
     missing = [index for index, value in enumerate(values) if value is None]
-    blank = [index for index, value in enumerate(values) if value is not None and not value.strip()]
+    blank = [index for index, value in enumerate(values) if value is not None and is_blank(value)]
     step = 'write the text, or "" if it is truly empty'
     problems.extend(Problem("D140", place, "the text is missing (null)", "text", step), rows_N[missing])
     found, step = "the text is empty; the row is kept", "check that this is meant"

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from manylabel.config.schema import DataSettings
+from manylabel.data.blank import is_blank
 from manylabel.data.duplicates import LeakAudit, leak_audit, text_fingerprints
 from manylabel.data.formats import COMPRESSIONS, Compression
 from manylabel.data.layout import prediction_columns
@@ -70,7 +71,7 @@ def read_documents(paths: Sequence[Path], options: DataSettings, *, one_a_line: 
             found = list(_plain_documents(path, options.encoding, one_a_line=one_a_line))
         else:
             column, found = _column_documents(path, options)
-        kept = [text for text in found if text.strip()]
+        kept = [text for text in found if not is_blank(text)]
         texts += kept
         sources.append(DocumentSource(path.name, len(kept), len(found) - len(kept), column))
     if not texts:

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from manylabel.data.blank import is_blank
 from manylabel.data.corpus import Loaded
 from manylabel.data.guessing import order_names
 from manylabel.data.layout import Layout, did_you_mean
@@ -93,7 +94,7 @@ def _check_texts(texts: Sequence[str], what: str, problems: RowProblems) -> None
         raise DataError(finding("D142", place, "one text was given", "a list of texts", "put it in a list"))
     wrong = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str)]
     problems.extend(Problem("D142", place, "the value is not a text", "str", "convert or remove it"), wrong)
-    blank = [row for row, text in enumerate(texts, start=1) if isinstance(text, str) and not text.strip()]
+    blank = [row for row, text in enumerate(texts, start=1) if isinstance(text, str) and is_blank(text)]
     found, step = "the text is empty; the row is kept", "check that this is meant"
     problems.extend(Problem("D141", place, found, "text", step, "warning"), blank)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from manylabel.data.blank import is_blank
 from manylabel.data.problems import Problem, RowProblems
 from manylabel.values import IntArray
 
@@ -49,7 +50,7 @@ def in_order(rows: Sequence[Sequence[str]], source: str, problems: RowProblems) 
     problems.extend(Problem("D192", place, "the number of translations differs", allowed, step), uneven)
     if wrong or uneven or not len(rows[0]):
         return None
-    return tuple(tuple(text if text.strip() else "" for text in texts) for texts in rows)
+    return tuple(tuple(text if not is_blank(text) else "" for text in texts) for texts in rows)
 
 
 def _texts(column: pa.ChunkedArray, place: str, problems: RowProblems, rows_N: IntArray) -> tuple[str, ...]:
@@ -58,7 +59,7 @@ def _texts(column: pa.ChunkedArray, place: str, problems: RowProblems, rows_N: I
         step = "name columns with texts, --translation-columns"
         problems.add(Problem("D192", place, f"the column holds {column.type}, not text", "text", step))
         return ("",) * len(column)
-    texts = tuple(value if value is not None and value.strip() else "" for value in column.to_pylist())
+    texts = tuple(value if value is not None and not is_blank(value) else "" for value in column.to_pylist())
     if len(rows_N) and not any(texts):
         found, step = "no row has a translation in it", "check the column, or leave it out"
         problems.add(Problem("D193", place, found, "a text in some rows", step, "warning"))

@@ -2,7 +2,7 @@
 
 Called by `encoder.Layer` on a CPU where a gradient is wanted. On short texts a step is a thousand small operations, and
 what autograd does between them (nodes, copies of split gradients, sums out of place) takes as long as the smaller
-products. The values are those of the plain way to the last bit; gradients differ by rounding. Together with the
+products. Values and gradients are those of the plain way up to rounding. Together with the
 cheaper dropout masks a step of 32 texts of 19 tokens went from 162 to 147 ms of CPU time with the default encoder, of
 BERT-base from 876 to 818 ms (bf16, one core, best epoch of one run each on a busy machine).
 """

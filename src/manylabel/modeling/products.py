@@ -28,21 +28,22 @@ WIDE = 768
 
 
 class _Idle(NamedTuple):
-    """Shapes whose product leaves a thread idle: N columns, K from `least_inner`, T from `first` to `last`."""
+    """Shapes whose product leaves a thread idle: N columns, K and T from the first number to the last."""
 
     columns: int
-    least_inner: int
-    first: int
-    last: int
+    inner: tuple[int, int]
+    rows: tuple[int, int]
     dim: int
     """0 to halve the rows, 1 to halve the columns."""
 
 
 IDLE = (
-    _Idle(768, 2304, 641, 1407, 0),  # 0.96-1.08 -> 1.53-2.08
-    _Idle(768, 768, 705, 1535, 0),  # 1.13-1.33 -> 1.84-2.23
-    _Idle(384, 1152, 320, 511, 0),  # 0.95-1.13 -> 1.25-1.45
-    _Idle(384, 1152, 512, 895, 1),  # 0.94-1.26 -> 1.14-1.78
+    _Idle(768, (3072, 3072), (641, 1344), 0),  # 0.96-1.08 -> 1.53-2.07
+    _Idle(768, (2304, 2304), (768, 1535), 0),  # 0.98-1.06 -> 1.53-2.08
+    _Idle(768, (768, 768), (768, 1472), 0),  # 1.13-1.33 -> 1.84-2.23
+    _Idle(384, (1152, 1536), (384, 544), 0),  # 0.77-1.16 -> 0.97-1.45
+    _Idle(384, (1152, 1152), (545, 863), 1),  # 1.11-1.26 -> 1.63-1.78
+    _Idle(384, (1536, 1536), (545, 832), 1),  # 0.94-1.08 -> 1.14-1.65
 )
 
 
@@ -116,16 +117,27 @@ class _Split(NamedTuple):
 
 def _split(rows_TK: Tensor, num_columns: int) -> _Split | None:
     """How a product is made in two parts; None where it is made as a whole."""
-    if rows_TK.dtype != torch.bfloat16 or torch.get_num_threads() != MEASURED_THREADS:
+    if rows_TK.dtype != torch.bfloat16 or torch.get_num_threads() != MEASURED_THREADS or not has_amx():
         return None
     return split_of(rows_TK.shape[0], rows_TK.shape[1], num_columns)
+
+
+@lru_cache(maxsize=1)
+def has_amx() -> bool:
+    """Whether this is a processor with AMX tiles; without them a half takes more than half as long."""
+    # Private in torch 2.11 to 2.13; where a version lacks it, products are made as a whole.
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 @lru_cache(maxsize=4096)
 def split_of(num_rows: int, inner: int, num_columns: int) -> _Split | None:
     """`_split` by the numbers T, K and N."""
     for idle in IDLE:
-        if num_columns == idle.columns and inner >= idle.least_inner and idle.first <= num_rows <= idle.last:
+        if (
+            num_columns == idle.columns
+            and idle.inner[0] <= inner <= idle.inner[1]
+            and idle.rows[0] <= num_rows <= idle.rows[1]
+        ):
             # Whole tiles of 32 rows in the first half.
             size = (num_rows, num_columns)[idle.dim]
             half = -(-size // 64) * 32

@@ -15,7 +15,7 @@ from manylabel.data.folds import Folds
 from manylabel.data.layout import Layout
 from manylabel.data.validate import check_corpus
 from manylabel.decisions.blend import KINDS
-from manylabel.errors import DataError, EncoderError, Finding, UsageError, counted
+from manylabel.errors import DataError, EncoderError, Finding, UsageError, counted, told_together
 from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.recipes.corpora import Corpora, Source, all_texts, load_source, not_annotated
 from manylabel.recipes.folds import fold_identity
@@ -282,5 +282,5 @@ def identity_of_plan(plan: Plan) -> Identity:
 
 
 def _tell(findings: Sequence[Finding], observer: Observer) -> None:
-    for finding in findings:
+    for finding in told_together(findings):
         observer.stage("  note: " + finding.sentence())

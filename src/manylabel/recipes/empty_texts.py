@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from manylabel.data.blank import is_blank
 from manylabel.errors import counted
 
 
 def count_without_text(texts: Sequence[str], pairs: Sequence[str] | None) -> int:
     """How many of these rows say nothing: the text, and the second one where there are pairs, is empty or blank."""
     seconds = pairs if pairs is not None else [""] * len(texts)
-    return sum(not (text.strip() or second.strip()) for text, second in zip(texts, seconds, strict=True))
+    return sum(is_blank(text) and is_blank(second) for text, second in zip(texts, seconds, strict=True))
 
 
 def note_on_empty_texts(count: int, rows: int) -> str:

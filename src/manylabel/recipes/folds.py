@@ -22,7 +22,7 @@ from scipy.special import expit
 from manylabel import __version__
 from manylabel.config.schema import RunSettings
 from manylabel.data.folds import Folds, make_folds
-from manylabel.errors import Finding, TrainingStopped, counted
+from manylabel.errors import Finding, TrainingStopped, counted, told_together
 from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.weights.locate import locate_encoder
 from manylabel.recipes.augment import check_augmentation
@@ -116,7 +116,7 @@ def divide(corpus: Corpus, settings: RunSettings, *, folds: int, observer: Obser
     divided = make_folds(
         corpus, count=folds, near_duplicate_similarity=split.near_duplicate_similarity, seed=split.seed
     )
-    for finding in divided.warnings:
+    for finding in told_together(divided.warnings):
         observer.stage("  note: " + finding.sentence())
     return divided
 

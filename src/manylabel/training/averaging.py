@@ -28,9 +28,14 @@ class WeightAverage:
         self.num_updates = 0
 
     @torch.no_grad()
-    def update(self, decay: float) -> None:
-        """Set each average to d average + (1 - d) weight, in place, with d the `warmed_up` decay of this update."""
-        weight = 1.0 - warmed_up(decay, self.num_updates)
+    def update(self, decay: float, skip: Tensor | None = None) -> None:
+        """Set each average to d average + (1 - d) weight, in place, with d the `warmed_up` decay of this update.
+
+        Where `skip` (0-d fp32) is 1 the averages stay as they are.
+        """
+        weight: float | Tensor = 1.0 - warmed_up(decay, self.num_updates)
+        if skip is not None:
+            weight = weight * (1.0 - skip)
         for average, tensor in zip(self.values, self._tensors, strict=True):
             average.lerp_(tensor, weight)
         self.num_updates += 1

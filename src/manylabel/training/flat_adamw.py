@@ -40,9 +40,9 @@ class FlatAdamW:
         self._steps_G = torch.zeros(num_groups, device=values.device)
         self._step_of = list(self._steps_G.unbind())
 
-    def begin(self, group: int) -> None:
-        """A step of this group begins: all its pieces follow."""
-        self._step_of[group] += 1
+    def begin(self, group: int, skip: Tensor | None = None) -> None:
+        """A step of this group begins, unless `skip` (0-d fp32) is 1: all its pieces follow."""
+        self._step_of[group] += 1 if skip is None else 1 - skip
 
     def update(
         self, place: Place, gradient: Tensor, *, rate: float, weight_decay: float, skip: Tensor | None = None

@@ -192,7 +192,8 @@ class Trainer:
             keeper.keep(self.checkpoint, wait=True)
             self._processes.barrier()  # Only when the first process has saved may any of them end.
             return "interrupted"
-        if keeper.is_due(progress.step):
+        if keeper.is_due(progress.step) and self._is_finite():
+            self._look_at_steps()
             keeper.keep(self.checkpoint, wait=False)
         return None
 
@@ -252,6 +253,10 @@ class Trainer:
             return self._guard.clipped(loss, norm, self._settings.clip_norm)
         self._refuse_non_finite(made)
         return clipped(float(norm), self._settings.clip_norm)
+
+    def _is_finite(self) -> bool:
+        """Whether no step was left out that nobody has looked at; asked by one process, so it must not raise."""
+        return all(math.isfinite(figure) for made in self._made for figure in made.reading.wait())
 
     def _look_at_steps(self, but: int = 0) -> None:
         """Tell of the steps made but for the last `but`; raises NonFiniteError where the guard left one out."""

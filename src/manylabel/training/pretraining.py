@@ -65,5 +65,7 @@ class PretrainingPass:
         with no_autocast(outputs.masked_MV.device):
             loss = objective.loss(outputs, targets, counts)
             loss.backward()  # type: ignore[no-untyped-call]
-        rows = outputs.masked_MV[:0] if outputs.next_B2 is None else outputs.next_B2
+        rows = outputs.next_B2
+        if rows is None:  # Not a view of the logits, which would keep them.
+            rows = outputs.masked_MV.new_empty(0, outputs.masked_MV.shape[1])
         return loss.detach(), rows.detach()

@@ -1,7 +1,7 @@
 """Several processes as one training: who this one is, sums over all of them; called by the loop and recipes/train.py.
 
 Only tensors travel, by all-reduce: no object of Python is ever sent, so nothing is unpickled. CPU tensors go through
-gloo, CUDA tensors through nccl; the small values of every step are CPU tensors, so that they never wait for the GPU.
+gloo, CUDA tensors through nccl; flags are CPU tensors, so that they never wait for the GPU.
 
 Letters: n rows of this process, N rows of all, L labels.
 """

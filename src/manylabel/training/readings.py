@@ -36,7 +36,7 @@ class Reading:
             self._both = torch.empty(2, dtype=torch.float64, pin_memory=True)
             self._both.copy_(both, non_blocking=True)
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(both.device))
 
     def wait(self) -> tuple[float, float]:
         """Loss and norm, as soon as the device has come so far."""

@@ -161,13 +161,13 @@ class Weights:
             rows_U, gradient_UD = self._row_gradients[0] if self._row_gradients else self._no_rows
             self._rows.update(rows_U, gradient_UD.mul_(scale.factor), rates[self._row_group])
         if self._average is not None:
-            self._average.update(self._ema_decay)
+            self._average.update(self._ema_decay, scale.skip)
 
     @torch.no_grad()
     def _update(self, segment: _Segment, rate: float, scale: Scale) -> None:
         """AdamW and the new working copy for one group, piece by piece."""
         decay = self.groups[segment.group].weight_decay
-        self._optimizer.begin(segment.group)
+        self._optimizer.begin(segment.group, scale.skip)
         size = PIECE if self.master.device.type == "cpu" else segment.stop - segment.start
         for start, stop, slots in _pieces([self._slots[index] for index in segment.slots], size):
             gradient = self._gradient_of(start, stop, slots, scale)

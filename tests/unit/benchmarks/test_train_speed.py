@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,10 +133,13 @@ def test_rows_take_turns_with_ours_as_the_memory_allows(monkeypatch):
 
 def test_a_peer_that_died_is_left_out(monkeypatch, capsys):
     speed = load("train_speed", monkeypatch)
-    with speed._told("max-length"):
+    ours, peer = (SimpleNamespace(row=SimpleNamespace(name=name)) for name in ("ours", "max-length"))
+    running = [ours, peer]
+    with speed._told("max-length", running):
         raise speed.RowEndedError("max-length ended with status -9")
     assert "left out" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="status -9"), speed._told("ours"):
+    assert running == [ours]
+    with pytest.raises(SystemExit, match="status -9"), speed._told("ours", running):
         raise speed.RowEndedError("ours ended with status -9")
 
 

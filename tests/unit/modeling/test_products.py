@@ -1,10 +1,14 @@
 """Products made in two parts, and gradients made the other way round, are the products."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from manylabel.modeling import products
 
+MEASURED = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 SHAPES = [
     (640, 3072, 768),
     (641, 3072, 768),
@@ -20,8 +24,9 @@ SHAPES = [
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
-    """Shapes are split for two threads."""
+def measured_machine(monkeypatch):
+    """Shapes are split for two threads with AMX."""
+    monkeypatch.setattr(products, "has_amx", lambda: True)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -80,3 +85,26 @@ def test_only_measured_shapes_are_split():
     assert products._split(rows.float(), 768) is None
     torch.set_num_threads(1)
     assert products._split(rows, 768) is None
+
+
+def test_other_processors_make_products_as_a_whole(monkeypatch):
+    monkeypatch.setattr(products, "has_amx", lambda: False)
+    assert products._split(torch.zeros(700, 3072, dtype=torch.bfloat16), 768) is None
+
+
+@pytest.mark.parametrize("width", [384, 768])
+def test_what_is_chosen_was_never_measured_to_be_much_slower(width):
+    """And over all shapes of a layer the choice gains."""
+    measured = json.loads((MEASURED / f"2026-11-23-product-shapes-{width}.json").read_text())
+    gains = []
+    for layer in measured["rates"]:
+        for rates in layer["by_rows"]:
+            for way, inner, columns in (
+                ("forward", layer["inner"], layer["columns"]),
+                ("back", layer["columns"], layer["inner"]),
+            ):
+                split = products.split_of(rates["rows"], inner, columns)
+                halved = "" if split is None else (", rows halved", ", columns halved")[split.dim]
+                gains.append(rates[way + halved] / rates[way])
+    assert min(gains) > 0.9
+    assert sum(gain > 1.15 for gain in gains) > 5

@@ -390,9 +390,10 @@ def test_a_stop_with_a_step_unread_keeps_that_step(tiny_encoder, monkeypatch):
     assert len(recorder.losses) == 3
 
 
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("at_fault", range(0, 40, 8))
 def test_read_late_the_weights_are_those_before_the_step_that_was_not_finite(
-    tiny_encoder, monkeypatch, at_fault
+    tiny_encoder, monkeypatch, at_fault, ema_decay
 ):
     """The step after it was queued already, and would have been made of good texts: the guard leaves it out too."""
     monkeypatch.setattr(Trainer, "_sparse_table", lambda self: None)
@@ -400,12 +401,17 @@ def test_read_late_the_weights_are_those_before_the_step_that_was_not_finite(
     def run():
         classifier, data = poisoned(tiny_encoder, at_fault)
         recorder = Recorder()
-        outcome = new_trainer(classifier, data, observer=recorder, weight_decay=0.0).fit(lambda: None)
-        return outcome, recorder.losses, classifier.state_dict()
+        trainer = new_trainer(classifier, data, observer=recorder, weight_decay=0.0, ema_decay=ema_decay)
+        keeper = Kept()
+        outcome = trainer.fit(lambda: None, keeper)
+        kept = [(checkpoint.step, checkpoint.tensors["adamw.steps"]) for checkpoint in keeper.checkpoints]
+        return outcome, (recorder.losses, kept), classifier.state_dict()
 
-    outcome, losses, weights = run()
+    outcome, (losses, kept), weights = run()
     monkeypatch.setattr(Trainer, "_reads_late", lambda self: True)
-    late, late_losses, late_weights = run()
+    late, (late_losses, late_kept), late_weights = run()
+    assert [step for step, _ in late_kept] == [step for step, _ in kept]
+    assert all(torch.equal(counts, late) for (_, counts), (_, late) in zip(kept, late_kept, strict=True))
     assert late.ending == outcome.ending == "non-finite loss"
     assert late.ids_at_fault == outcome.ids_at_fault == (f"id-{at_fault}",)
     assert (late.steps, late.tokens, late_losses) == (outcome.steps, outcome.tokens, losses)

@@ -1,0 +1,116 @@
+"""What clipping and AdamW take a step, as they are and compiled by torch.compile (which needs a C++ compiler).
+
+    python benchmarks/optimizer_step.py [--weights 86000000] [--threads 2] [--out FOLDER]
+
+86 million weights are those of BERT-base without its word embeddings, 10.6 million those of the default encoder. The
+gradient is in bf16 and a bf16 copy of the weights is written, as in training. Compilation counts separately; the first
+one on a machine takes longest. Run it with an empty TORCHINDUCTOR_CACHE_DIR to see that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from machine import describe_machine, write_result
+from manylabel.training.allocator import keeping_freed_memory
+from manylabel.training.flat_adamw import PIECE, FlatAdamW, Place, norm_of
+
+CONSOLE = Console() if sys.stdout.isatty() else Console(width=120)
+ROUNDS = 7
+RATE, DECAY, SCALE = 1e-5, 0.01, 0.5
+
+
+def main() -> None:
+    """Measure, print and write."""
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    size = arguments.weights
+    weights, gradient = torch.randn(size), (torch.randn(size) * 1e-3).bfloat16()
+    copy = torch.empty(size, dtype=torch.bfloat16)
+    with keeping_freed_memory():
+        ours = _ours(weights, gradient, copy)
+        began = time.perf_counter()
+        compiled = _compiled(weights, gradient, copy)
+        compiled()
+        compilation = time.perf_counter() - began
+        result = {
+            "weights": size,
+            "milliseconds": _milliseconds(ours),
+            "milliseconds_compiled": _milliseconds(compiled),
+            "seconds_of_compilation": compilation,
+        }
+    for name, value in result.items():
+        CONSOLE.print(f"{name}: {value:,.1f}")
+    target = write_result(f"optimizer-step-{size}", describe_machine() | result, folder=arguments.out)
+    CONSOLE.print(f"written to {target}")
+
+
+def _ours(weights: Tensor, gradient: Tensor, copy: Tensor) -> Callable[[], object]:
+    """As `training.weights` goes about it."""
+    optimizer, piece = FlatAdamW(weights, 1), torch.zeros(PIECE)
+
+    def step() -> None:
+        norm_of([gradient], piece)
+        optimizer.begin(0)
+        for start in range(0, len(weights), PIECE):
+            stop = min(start + PIECE, len(weights))
+            own = piece[: stop - start].copy_(gradient[start:stop]).mul_(SCALE)
+            optimizer.update(Place(start, stop, 0), own, rate=RATE, weight_decay=DECAY)
+            copy[start:stop].copy_(weights[start:stop])
+
+    return step
+
+
+def _compiled(weights: Tensor, gradient: Tensor, copy: Tensor) -> Callable[[], object]:
+    """The same arithmetic, each of norm and update one kernel."""
+    exp_avg, exp_avg_sq = torch.zeros_like(weights), torch.zeros_like(weights)
+    scalars = [torch.tensor(value) for value in (SCALE, RATE, 1 - RATE * DECAY, 0.5, 0.9)]
+
+    def norm(gradient: Tensor) -> Tensor:
+        return gradient.float().square().sum().sqrt()
+
+    def update(scale: Tensor, rate: Tensor, kept: Tensor, correction: Tensor, root: Tensor) -> None:
+        exact = gradient.float() * scale
+        mean = exp_avg + (exact - exp_avg) * 0.1
+        square = exp_avg_sq * 0.999 + exact * exact * 0.001
+        changed = weights * kept - rate / correction * mean / (square.sqrt() / root + 1e-8)
+        exp_avg.copy_(mean)
+        exp_avg_sq.copy_(square)
+        weights.copy_(changed)
+        copy.copy_(changed)
+
+    norm_kernel, update_kernel = torch.compile(norm), torch.compile(update)
+    return lambda: (norm_kernel(gradient), update_kernel(*scalars))
+
+
+def _milliseconds(step: Callable[[], object]) -> float:
+    step()
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1e3
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=int, default=86_000_000)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=None, help="folder of the result, benchmarks/results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
