@@ -169,9 +169,11 @@ def tell_unfreezing(model: TrainableModel, settings: TrainingSettings, observer:
 def tell_after(outcome: Outcome, observer: Observer) -> None:
     """How training ended, and how fast it was."""
     speed = outcome.tokens / max(outcome.seconds, 1e-9)
+    unseen = outcome.ending == "interrupted" and not outcome.best_step
+    best = "not validated yet" if unseen else f"best at step {outcome.best_step:,}"
     observer.stage(
         f"  {outcome.ending} after {counted(outcome.steps, 'step')} and {outcome.seconds:,.0f} s, "
-        f"{speed:,.0f} tokens/s; best at step {outcome.best_step:,}"
+        f"{speed:,.0f} tokens/s with validations and checkpoints; {best}"
     )
 
 

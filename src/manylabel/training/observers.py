@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Literal, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -59,6 +59,10 @@ class Observer(Protocol):
         ...
 
 
+SMOOTHING = 0.05
+"""How much the newest step counts in what is shown."""
+
+
 class SilentObserver:
     """Says nothing; the default of the Python interface inside programs."""
 
@@ -84,8 +88,8 @@ class ConsoleObserver:
         self._console = console or Terminal(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._loss: float | None = None
-        self._rate = 0.0
+        self._seen = 0
+        self._loss = self._tokens = self._seconds = 0.0
 
     def stage(self, text: str) -> None:
         """Print one line; a running bar ends."""
@@ -94,16 +98,17 @@ class ConsoleObserver:
             self._console.print(printable(text))
 
     def step(self, step: Step) -> None:
-        """Move the bar; loss and tokens/s are smoothed over about 20 steps."""
-        rate = step.num_tokens / max(step.seconds, 1e-9)
-        if self._loss is None or step.step == 1:  # The first one seen is the 1,000th where a run goes on.
-            self._loss, self._rate = step.loss, rate
-        self._loss += 0.05 * (step.loss - self._loss)
-        self._rate += 0.05 * (rate - self._rate)
+        """Move the bar; loss and tokens/s are means of the steps seen, smoothed over about 20 of them later on."""
+        self._seen = (
+            1 if step.step == 1 else self._seen + 1
+        )  # The first one seen is the 1,000th where a run goes on.
+        weight = max(1 / self._seen, SMOOTHING)
+        self._loss += weight * (step.loss - self._loss)
+        self._tokens += weight * (step.num_tokens - self._tokens)
+        self._seconds += weight * (step.seconds - self._seconds)
+        rate = self._tokens / max(self._seconds, 1e-9)
         with self._silent_when_gone():
-            self._show_step(
-                step, f"epoch {step.epoch + 1}  loss {self._loss:.4f}  {self._rate:,.0f} tokens/s"
-            )
+            self._show_step(step, f"epoch {step.epoch + 1}  loss {self._loss:.4f}  {rate:,.0f} tokens/s")
 
     def validated(self, result: Validated) -> None:
         """Print the score of the validation rows."""
@@ -185,16 +190,20 @@ class JsonLinesLog:
 
     def step(self, step: Step) -> None:
         """Log a step; the first one begins the file."""
-        if self._file is None and not self._gave_up:
-            try:
-                self._file = self._path.open("w" if step.step == 1 else "a", encoding="utf-8")
-            except OSError as error:
-                self._give_up(error)
+        self._open("w" if step.step == 1 else "a")
         self._write("step", asdict(step))
 
     def validated(self, result: Validated) -> None:
-        """Log a validation."""
+        """Log a validation, which comes before any step where a run goes on after its last one."""
+        self._open("a")
         self._write("validation", asdict(result))
+
+    def _open(self, mode: Literal["w", "a"]) -> None:
+        if self._file is None and not self._gave_up:
+            try:
+                self._file = self._path.open(mode, encoding="utf-8")
+            except OSError as error:
+                self._give_up(error)
 
     def _write(self, event: str, fields: dict[str, object]) -> None:
         if self._gave_up:

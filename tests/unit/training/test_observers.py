@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -134,3 +135,29 @@ def test_a_run_that_goes_on_shows_the_loss_of_its_first_step():
     observer.step(step(19))
     observer.step(step(20))
     assert "loss 0.5000  800 tokens/s" in console.file.getvalue()
+
+
+def test_a_validation_is_logged_where_no_step_was_left(tmp_path):
+    """A run stopped after its last step goes on with the validation."""
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"event": "step"}\n')
+    with JsonLinesLog(path) as log:
+        log.stage("goes on")
+        log.validated(Validated(20, 1.0, 0.5, True))
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == [
+        "step",
+        "stage",
+        "validation",
+    ]
+
+
+def test_what_is_shown_is_the_mean_of_the_steps_seen():
+    """Where a run goes on, the first step seen counts no more than the next ones."""
+    shown = io.StringIO()
+    observer = ConsoleObserver(Console(file=shown, width=200))
+    for number, loss, seconds in ((18, 0.9, 1.0), (19, 0.1, 0.1), (20, 0.2, 0.1)):
+        made = replace(step(number), loss=loss, seconds=seconds)
+        observer.step(made)
+    last = shown.getvalue().splitlines()[-1]
+    assert "loss 0.4000" in last
+    assert "200 tokens/s" in last

@@ -92,6 +92,15 @@ def command(
         print_json({"predictions": [_as_plain(predictions, row) for row in range(len(texts))]})
     else:
         show_predictions(texts, predictions, loaded.predictor.thresholds, quiet=quiet)
+    _tell_of_empty_texts(texts, quiet=quiet)
+
+
+def _tell_of_empty_texts(texts: list[str], *, quiet: bool) -> None:
+    from manylabel.recipes.empty_texts import count_without_text, note_on_empty_texts
+
+    count = count_without_text(texts, None)
+    if count and not quiet:
+        Terminal(stderr=True).print(f"note: {note_on_empty_texts(count, len(texts))}")
 
 
 def _check_usage(texts: list[str] | None, source: Path | None, target: Path | None) -> None:
