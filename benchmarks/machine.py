@@ -10,9 +10,10 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -71,19 +72,19 @@ def matrix_rate(dtype: torch.dtype, *, num_tokens: int = 2048, repeats: int = 5)
         tokens = torch.randn(num_tokens, inputs, device=device, dtype=dtype)
         weight = torch.randn(outputs, inputs, device=device, dtype=dtype)
         flops += 2.0 * num_tokens * inputs * outputs
-        seconds += _median_seconds(tokens, weight, repeats)
+        seconds += median_seconds(partial(functional.linear, tokens, weight), repeats)
     return flops / seconds
 
 
-def _median_seconds(tokens: torch.Tensor, weight: torch.Tensor, repeats: int) -> float:
-    """Of one product; on a GPU of one in 50, since a launch takes as long as a small product."""
-    inner = 50 if tokens.is_cuda else 1
+def median_seconds(work: Callable[[], object], repeats: int) -> float:
+    """Of one call; on a GPU of one in 50, since a launch takes as long as a small product."""
+    inner = 50 if torch.cuda.is_available() else 1
     times = []
     for _ in range(repeats + 2):
         synchronise()
         begin = time.perf_counter()
         for _ in range(inner):
-            functional.linear(tokens, weight)
+            work()
         synchronise()
         times.append((time.perf_counter() - begin) / inner)
     return statistics.median(times[2:])

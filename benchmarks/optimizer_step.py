@@ -10,7 +10,6 @@ one on a machine takes longest. Run it with an empty TORCHINDUCTOR_CACHE_DIR to 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from machine import describe_machine, write_result
+from machine import describe_machine, median_seconds, write_result
 from manylabel.training.allocator import keeping_freed_memory
 from manylabel.training.flat_adamw import PIECE, FlatAdamW, Place, norm_of
 
@@ -44,8 +43,8 @@ def main() -> None:
         compilation = time.perf_counter() - began
         result = {
             "weights": size,
-            "milliseconds": _milliseconds(ours),
-            "milliseconds_compiled": _milliseconds(compiled),
+            "milliseconds": median_seconds(ours, ROUNDS) * 1e3,
+            "milliseconds_compiled": median_seconds(compiled, ROUNDS) * 1e3,
             "seconds_of_compilation": compilation,
         }
     for name, value in result.items():
@@ -90,16 +89,6 @@ def _compiled(weights: Tensor, gradient: Tensor, copy: Tensor) -> Callable[[], o
 
     norm_kernel, update_kernel = torch.compile(norm), torch.compile(update)
     return lambda: (norm_kernel(gradient), update_kernel(*scalars))
-
-
-def _milliseconds(step: Callable[[], object]) -> float:
-    step()
-    times = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times) * 1e3
 
 
 def _arguments() -> argparse.Namespace:

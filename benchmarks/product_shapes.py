@@ -10,9 +10,7 @@ that factor transposed beforehand (its copy counted).
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from machine import describe_machine, write_result
+from machine import describe_machine, median_seconds, write_result
 from manylabel.modeling.products import transposed
 from manylabel.training.allocator import keeping_freed_memory
 
@@ -62,7 +60,9 @@ def _measure(num_rows: int, inner: int, columns: int) -> dict[str, float]:
         "weight, argument transposed": lambda: transposed(transposed(rows) @ gradient),
     }
     flops = 2 * num_rows * inner * columns
-    return {"rows": num_rows} | {name: flops / TERA / _seconds(way) for name, way in ways.items()}
+    return {"rows": num_rows} | {
+        name: flops / TERA / median_seconds(way, ROUNDS) for name, way in ways.items()
+    }
 
 
 def _by_rows(a: Tensor, b: Tensor, out: Tensor) -> None:
@@ -75,16 +75,6 @@ def _by_columns(a: Tensor, b: Tensor, out: Tensor) -> None:
     half = b.shape[1] // 2
     for columns in (slice(0, half), slice(half, None)):
         torch.mm(a, b[:, columns], out=out[:, columns])
-
-
-def _seconds(way: Callable[[], object]) -> float:
-    way()
-    times = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        way()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def _show(inner: int, columns: int, rates: list[dict[str, float]]) -> None:

@@ -2,8 +2,8 @@
 
 In bf16 oneDNN makes these products, and how it shares one between two threads depends on the shape: some leave one
 thread idle, and a factor that is read transposed costs as much as the product. What is done about it below changes
-rounding at most. Rates are in TFLOP/s of 2.4 to 2.6, two threads of a Xeon with AMX, torch 2.13
-(benchmarks/product_shapes.py prints them).
+rounding at most. Rates are in TFLOP/s, two threads of a Xeon with AMX, torch 2.13, where large products reach 2.3 to
+2.6 (benchmarks/product_shapes.py prints them).
 
 Shapes: T rows (tokens), K entries that are summed over, N columns.
 """
@@ -38,12 +38,12 @@ class _Idle(NamedTuple):
 
 
 IDLE = (
-    _Idle(768, (3072, 3072), (641, 1344), 0),  # 0.96-1.08 -> 1.53-2.07
-    _Idle(768, (2304, 2304), (768, 1535), 0),  # 0.98-1.06 -> 1.53-2.08
-    _Idle(768, (768, 768), (768, 1472), 0),  # 1.13-1.33 -> 1.84-2.23
-    _Idle(384, (1152, 1536), (384, 544), 0),  # 0.77-1.16 -> 0.97-1.45
-    _Idle(384, (1152, 1152), (545, 863), 1),  # 1.11-1.26 -> 1.63-1.78
-    _Idle(384, (1536, 1536), (545, 832), 1),  # 0.94-1.08 -> 1.14-1.65
+    _Idle(768, (3072, 3072), (641, 1344), 0),  # 0.97-1.11 -> 1.49-1.93
+    _Idle(768, (2304, 2304), (768, 1535), 0),  # 1.03-1.16 -> 1.72-2.08
+    _Idle(768, (768, 768), (768, 1472), 0),  # 1.12-1.30 -> 1.75-2.04
+    _Idle(384, (1152, 1536), (384, 544), 0),  # 0.94-1.54 -> 1.09-1.47
+    _Idle(384, (1152, 1152), (545, 863), 1),  # 1.08-1.27 -> 1.48-1.82
+    _Idle(384, (1536, 1536), (545, 832), 1),  # 0.97-1.10 -> 1.20-1.67
 )
 
 
@@ -87,9 +87,9 @@ def add_product(total_TN: Tensor, rows_TK: Tensor, matrix_KN: Tensor) -> None:
 def weight_gradient(gradient_TN: Tensor, argument_TK: Tensor) -> Tensor:
     """The gradient [N, K] of a weight: that of its results, transposed, times what it was applied to.
 
-    The first factor is read transposed, at 1.1 to 1.7. Where the gradient is the smaller factor, it is transposed
-    before, and the product runs at 2.0 to 2.8. Where it is the larger one, and there are many rows, the argument is
-    transposed instead, and the result turned: 8.3 ms instead of 10.3 for 2,816 rows, 768 -> 3,072.
+    The first factor is read transposed, at 1.0 to 1.7. Where the gradient is the smaller factor, it is transposed
+    before: 1.67 instead of 1.23 for 2,816 rows, 3,072 -> 768, with the copy. Where it is the larger one, and there are
+    many rows, the argument is transposed instead, and the result turned: 1.44 instead of 1.27 for 768 -> 3,072.
     """
     if gradient_TN.shape[1] < argument_TK.shape[1]:
         return transposed(gradient_TN) @ argument_TK

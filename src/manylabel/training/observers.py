@@ -99,9 +99,8 @@ class ConsoleObserver:
 
     def step(self, step: Step) -> None:
         """Move the bar; loss and tokens/s are means of the steps seen, smoothed over about 20 of them later on."""
-        self._seen = (
-            1 if step.step == 1 else self._seen + 1
-        )  # The first one seen is the 1,000th where a run goes on.
+        # The first step seen is the 1,000th where a run goes on.
+        self._seen = 1 if step.step == 1 else self._seen + 1
         weight = max(1 / self._seen, SMOOTHING)
         self._loss += weight * (step.loss - self._loss)
         self._tokens += weight * (step.num_tokens - self._tokens)

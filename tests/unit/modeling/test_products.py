@@ -94,7 +94,10 @@ def test_other_processors_make_products_as_a_whole(monkeypatch):
 
 @pytest.mark.parametrize("width", [384, 768])
 def test_what_is_chosen_was_never_measured_to_be_much_slower(width):
-    """And over all shapes of a layer the choice gains."""
+    """And over all shapes of a layer the choice gains.
+
+    One shape of 384 columns (448 rows, 1,536 summed) loses a tenth in these files; other runs saw it gain.
+    """
     measured = json.loads((MEASURED / f"2026-11-23-product-shapes-{width}.json").read_text())
     gains = []
     for layer in measured["rates"]:
