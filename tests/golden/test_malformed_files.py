@@ -251,9 +251,11 @@ def test_all_problems_of_a_file_come_at_once(tmp_path):
 
 def test_a_missing_file_a_folder_and_a_misspelt_name(tmp_path):
     (tmp_path / "mails.csv").write_bytes(HEAD + GOOD)
+    (tmp_path / "new" / "folder").mkdir(parents=True)
     for path, code, mention in [
         (tmp_path / "mials.csv", "D101", "mails.csv"),
-        (tmp_path / "absent" / "x.csv", "D101", "check the path"),
+        (tmp_path / "absent" / "x.csv", "D101", 'no folder ".*absent".*check the path'),
+        (tmp_path / "new" / "fodler" / "x.csv", "D101", 'no folder ".*fodler".*did you mean "folder"'),
         (tmp_path, "D102", "folder"),
     ]:
         with pytest.raises(DataError, match=mention) as error:

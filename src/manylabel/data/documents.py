@@ -16,7 +16,7 @@ import pyarrow as pa
 from manylabel.config.schema import DataSettings
 from manylabel.data.blank import is_blank
 from manylabel.data.duplicates import LeakAudit, leak_audit, text_fingerprints
-from manylabel.data.formats import COMPRESSIONS, Compression
+from manylabel.data.formats import COMPRESSIONS, Compression, missing_file
 from manylabel.data.layout import prediction_columns
 from manylabel.data.problems import finding
 from manylabel.data.read import read_table
@@ -121,8 +121,9 @@ def _suffixes(path: Path) -> tuple[str, Compression]:
 def _plain_documents(path: Path, encoding: str, *, one_a_line: bool) -> Iterator[str]:
     """Documents of a plain text file."""
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise DataError(finding("D101", path.name, what, "an existing file", "check the path"))
+        if not path.exists():
+            raise missing_file(path)
+        raise DataError(finding("D101", path.name, "is a folder", "an existing file", "check the path"))
     compression = _suffixes(path)[1]
     waiting: list[str] = []
     with open_text(path, compression, encoding, "") as lines:

@@ -69,7 +69,7 @@ def format_of(path: Path) -> FileFormat:
     if path.is_dir():
         raise _refused("D102", path, "is a folder", "a file", "name the file inside it")
     if not path.exists():
-        raise _refused("D101", path, "no such file", "an existing file", _near_names(path))
+        raise missing_file(path)
     file_format = format_of_name(path)
     if path.stat().st_size == 0:
         raise _refused("D104", path, "the file is empty", "at least one row", "check how it was written")
@@ -132,11 +132,16 @@ def _damaged(path: Path, compression: Compression, problem: Exception) -> DataEr
     return _refused("D105", path, found, "a complete compressed file", "copy or download the file again")
 
 
-def _near_names(path: Path) -> str:
-    folder = path.parent
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    near = get_close_matches(path.name, names, n=1)
-    return f'did you mean "{near[0]}"?' if near else "check the path"
+def missing_file(path: Path) -> DataError:
+    """The refusal of a file that is not there; names the folder on its path that is missing, if one is."""
+    missing = path
+    while not missing.parent.exists():
+        missing = missing.parent
+    found = "no such file" if missing == path else f'no such file, since there is no folder "{missing}"'
+    names = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
+    near = get_close_matches(missing.name, names, n=1)
+    step = f'did you mean "{near[0]}"?' if near else "check the path"
+    return _refused("D101", path, found, "an existing file", step)
 
 
 def _refused(code: str, path: Path, found: str, allowed: str, next_step: str) -> DataError:

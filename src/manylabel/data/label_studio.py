@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from manylabel.data.formats import missing_file
 from manylabel.data.problems import finding, shown_value
 from manylabel.errors import MAX_ROWS_SHOWN, DataError, Finding, counted
 from manylabel.values import NOT_ANNOTATED, Corpus, IntArray, LabelSet
@@ -141,9 +142,7 @@ def _items(path: Path) -> list[Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise DataError(
-            finding("D101", path.name, "no such file", "an existing file", "check the path")
-        ) from None
+        raise missing_file(path) from None
     except (UnicodeDecodeError, ValueError, RecursionError) as problem:
         raise DataError(_no_export(path.name, "the file is not JSON")) from problem
     if not isinstance(content, list):
