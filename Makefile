@@ -5,6 +5,7 @@ PYTHON3 ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$
 	$(name) -c 'import sys, venv, ensurepip; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+KERNELS := $(wildcard src/manylabel/modeling/native/source/*)
 # Those that end within minutes and need no public data; the long ones say in their first lines how to run them.
 QUICK_BENCHMARKS := benchmarks/attention_kernels.py
 
@@ -16,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 setup: $(STAMP) ## Create the virtual environment with the exact versions of constraints.txt
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt hatch_build.py $(KERNELS)
 	@test -n "$(PYTHON3)" || { echo "Python 3.11 or later with its venv module was not found. Install it" \
 		"(Debian and Ubuntu: apt install python3-venv) or name one: make $(MAKECMDGOALS) PYTHON3=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON3) -m venv $(VENV)

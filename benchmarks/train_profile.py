@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from manylabel.config.schema import TrainingSettings
+from manylabel.modeling.native import library as native
 from manylabel.modeling.precision import Precision, choose_device
 from manylabel.modeling.weights.hugging_face import load_classifier, read_config
 from manylabel.recipes.prepare import choose_rates
@@ -22,15 +27,15 @@ from manylabel.training.observers import Step, Validated
 from train_sample import BATCH_SIZE, Sample, select
 
 KINDS = (
-    ("attention", r"(badd)?bmm|.*softmax.*|.*attention.*|.*flash.*"),
+    ("attention", r"kernel attend.*|(badd)?bmm|.*softmax.*|.*attention.*|.*flash.*"),
     ("matrix products", r"(add)?mm|addmm_|linear|matmul|mkldnn.*|.*gemm.*"),
-    ("gelu", r"gelu.*|erf|tanh.*"),
-    ("layernorm", r"native_layer_norm.*|layer_norm"),
-    ("dropout", r".*dropout.*|random_|bernoulli_?|ge|native_dropout.*"),
+    ("gelu", r"kernel gelu.*|gelu.*|erf|tanh.*"),
+    ("layernorm", r"kernel (un)?join|native_layer_norm.*|layer_norm"),
+    ("dropout", r"kernel draw_mask|.*dropout.*|random_|bernoulli_?|ge|native_dropout.*"),
     ("compiled", r".*fused_(?!adamw).*|.*CompiledF.*|Torch-Compiled.*"),
     (
         "optimizer",
-        r".*adam.*|.*Optimizer.*|_foreach_.*|linalg_vector_norm|norm|lerp_|addc.*_|sqrt|reciprocal",
+        r"kernel chunk_squares|.*adam.*|.*Optimizer.*|_foreach_.*|linalg_vector_norm|norm|lerp_|addc.*_|sqrt|reciprocal",
     ),
     ("embedding", r".*embedding.*|index_add_?|index_put_?|_index_put_impl_|scatter_add_?"),
     ("casts, copies, gathers", r"copy_|_to_copy|to|clone|contiguous|cat|stack|index_select|index|.*Memcpy.*"),
@@ -46,6 +51,33 @@ def kind_of(operator: str) -> str:
     """The kind of an operator of the profiler."""
     name = operator.removeprefix("aten::")
     return next((kind for kind, pattern in KINDS if re.fullmatch(pattern, name)), REST)
+
+
+@contextmanager
+def named_kernels() -> Iterator[None]:
+    """Within the block the profiler sees each C++ kernel as an operator `kernel NAME`; PyTorch does not know them."""
+    loaded = native._loaded()
+    if loaded is None:
+        yield
+        return
+
+    def named(name: str, function: Callable[..., object]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            with record_function(f"kernel {name}"):
+                function(*arguments)
+
+        return call
+
+    shown = replace(
+        loaded,
+        by_format={key: named(key[0], function) for key, function in loaded.by_format.items()},
+        **{
+            name: named(name, getattr(loaded, name))
+            for name in ("attend", "attend_back", "chunk_squares", "adamw")
+        },
+    )
+    with patch.object(native, "_loaded", lambda: shown):
+        yield
 
 
 class _ProfilingObserver:
@@ -88,7 +120,7 @@ def profile_ours(folder: Path, sample: Sample, precision: Precision) -> dict[str
         head="cls",
         dropout=0.1,
     ).to(choose_device())
-    Trainer(
+    trainer = Trainer(
         classifier,
         LabelledTexts(texts, sample.targets_NL[:num_texts], tuple(map(str, range(num_texts)))),
         objective=MultiLabelObjective(),
@@ -96,7 +128,9 @@ def profile_ours(folder: Path, sample: Sample, precision: Precision) -> dict[str
         rates=choose_rates(settings, classifier.encoder.hidden_size),
         observer=observer,
         should_stop=lambda: False,
-    ).fit(lambda: None)
+    )
+    with named_kernels():
+        trainer.fit(lambda: None)
     return _by_kind(profiler, observer.seconds, observer.steps, on_gpu)
 
 

@@ -328,12 +328,16 @@ def _sample(encoder: str, lengths: str, arguments: argparse.Namespace) -> Sample
     )
 
 
+def default_data() -> Path:
+    """Where the public data sets lie unless --data says otherwise."""
+    return Path(os.environ.get("MANYLABEL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default_data = os.environ.get("MANYLABEL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(default_data))
+    parser.add_argument("--data", type=Path, default=default_data())
     parser.add_argument("--encoder", choices=sorted(ENCODERS), default="both", help="tiny: to try the script")
     parser.add_argument("--lengths", choices=sorted(LENGTHS), default="both")
     parser.add_argument(

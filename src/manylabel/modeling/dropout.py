@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from manylabel.modeling.native import kernels
+
 DRAWS_PER_WORD = 4
 STEPS = 1 << 16
 
@@ -31,6 +33,10 @@ def dropout_mask(values: Tensor, probability: float) -> Tensor | None:
     dropped = round(probability * STEPS)
     if dropped == 0:
         return None
+    if kernels.serves(values):
+        mask = torch.empty_like(values)
+        kernels.draw_mask(mask, dropped=dropped, scale=STEPS / (STEPS - dropped))
+        return mask
     words = torch.empty(-(-values.numel() // DRAWS_PER_WORD), dtype=torch.int64).random_(-(2**63), None)
     draws = words.view(torch.int16)[: values.numel()].view(values.shape)
     scale, limit = STEPS / (STEPS - dropped), dropped - STEPS // 2

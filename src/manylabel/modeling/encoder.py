@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from manylabel.modeling.attention import HeadPlan, attend_all, attend_first
 from manylabel.modeling.dropout import Dropout
-from manylabel.modeling.halves import Activation, attention_half, feed_forward_half, runs_by_halves
+from manylabel.modeling.halves import attention_half, feed_forward_half, runs_by_halves
 from manylabel.modeling.packed import PackedBatch
+from manylabel.modeling.rows import Activation
 from manylabel.modeling.shape import EncoderShape
 
 INITIAL_STD = 0.02

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from manylabel.modeling.native.kernels import GradientTable
+from manylabel.modeling.native.library import StepNumbers
 from manylabel.training.optimizer import ADAM_BETAS, ADAM_EPSILON
 
 PIECE = 1 << 17
@@ -69,6 +71,32 @@ class FlatAdamW:
             maximize=False,
             found_inf=skip,
         )
+
+    def update_table(
+        self,
+        group: int,
+        gradients: GradientTable,
+        copy: Tensor | None,
+        *,
+        rate: float,
+        weight_decay: float,
+        scale: float,
+    ) -> None:
+        """The same for all parameters of a group at once by a kernel, with their gradients times `scale`.
+
+        The kernel reads gradients in whatever format they came and writes the new values to `copy` (bf16) as well.
+        """
+        step, (beta1, beta2) = float(self._step_of[group]), ADAM_BETAS
+        numbers = StepNumbers(
+            scale=scale,
+            kept=1 - rate * weight_decay,
+            rate=rate / (1 - beta1**step),
+            root=(1 - beta2**step) ** 0.5,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=ADAM_EPSILON,
+        )
+        gradients.adamw(self._values, (self._exp_avg, self._exp_avg_sq), copy, numbers)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs, not copied."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from manylabel.modeling.native import kernels
 from manylabel.training.averaging import WeightAverage
 from manylabel.training.flat_adamw import PIECE, FlatAdamW, Place, norm_of
 from manylabel.training.optimizer import ParameterGroup
@@ -56,6 +57,11 @@ class _Slot:
     def has_any(self) -> bool:
         """Whether a pass left a gradient."""
         return self.is_filled or self.arrived is not None
+
+    @property
+    def came(self) -> Tensor | None:
+        """The gradient wherever it lies, None if no pass left one."""
+        return self.arrived if self.arrived is not None else self.gradient if self.is_filled else None
 
     def flatten(self) -> None:
         """Let `gradient` hold all that arrived, zero if nothing did."""
@@ -135,7 +141,13 @@ class Weights:
 
     def collect(self, sum_: Callable[[Tensor], object] | None) -> Tensor:
         """After the passes: the norm (0-d) of the whole gradient, added up by `sum_` if there are several processes."""
-        if sum_ is None and self.master.device.type == "cpu":
+        if self._by_kernels:
+            if sum_ is not None:
+                for slot in self._slots:
+                    slot.flatten()
+                sum_(self.gradient)
+            norm = torch.tensor(self._table_of(self._slots).norm(), dtype=torch.float64)
+        elif sum_ is None and self.master.device.type == "cpu":
             # Read where they lie: a copy of all gradients costs more than their norm.
             parts = [slot.gradient if slot.arrived is None else slot.arrived for slot in self._slots]
             present = [part for part, slot in zip(parts, self._slots, strict=True) if slot.has_any]
@@ -168,6 +180,12 @@ class Weights:
         """AdamW and the new working copy for one group, piece by piece."""
         decay = self.groups[segment.group].weight_decay
         self._optimizer.begin(segment.group, scale.skip)
+        if self._by_kernels and isinstance(scale.factor, float):
+            table = self._table_of([self._slots[index] for index in segment.slots])
+            self._optimizer.update_table(
+                segment.group, table, self._copy, rate=rate, weight_decay=decay, scale=scale.factor
+            )
+            return
         size = PIECE if self.master.device.type == "cpu" else segment.stop - segment.start
         for start, stop, slots in _pieces([self._slots[index] for index in segment.slots], size):
             gradient = self._gradient_of(start, stop, slots, scale)
@@ -175,6 +193,19 @@ class Weights:
             self._optimizer.update(place, gradient, rate=rate, weight_decay=decay, skip=scale.skip)
             if self._copy is not None:
                 self._copy[start:stop].copy_(self.master[start:stop])
+
+    @property
+    def _by_kernels(self) -> bool:
+        """Whether C++ kernels read the gradients where they lie, in one pass."""
+        return kernels.serves(self.master) and (self._copy is None or self._copy.dtype == torch.bfloat16)
+
+    def _table_of(self, slots: Sequence[_Slot]) -> kernels.GradientTable:
+        """The gradients of these slots as they came."""
+        return kernels.GradientTable(
+            [slot.came for slot in slots],
+            [slot.start for slot in slots],
+            [slot.stop - slot.start for slot in slots],
+        )
 
     def _gradient_of(self, start: int, stop: int, slots: Sequence[_Slot], scale: Scale) -> Tensor:
         """The scaled gradient from `start` to `stop`, in fp32; valid until the next call."""

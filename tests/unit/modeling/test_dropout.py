@@ -3,6 +3,8 @@ import torch
 
 from manylabel.modeling.dropout import Dropout, dropout, dropout_mask
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
 def test_share_mean_and_independence_of_neighbours(probability):

@@ -6,6 +6,7 @@ import torch
 
 from manylabel.config.schema import TrainingSettings
 from manylabel.errors import Finding, TrainingError
+from manylabel.modeling.native.library import without_library
 from manylabel.modeling.weights.hugging_face import load_pretrained
 from manylabel.text.tokenizer import TextTokenizer
 from manylabel.training.examples import LabelledTexts
@@ -359,15 +360,23 @@ LATE = {
 }
 
 
+@pytest.fixture
+def operators_alone():
+    """As on a GPU, which has none of our kernels: what reads late there is compared to the bit."""
+    with without_library():
+        yield
+
+
+@pytest.mark.usefixtures("operators_alone")
 @pytest.mark.parametrize("options", LATE.values(), ids=LATE.keys())
 def test_reading_a_step_when_the_next_is_queued_changes_nothing(tiny_encoder, monkeypatch, options):
     """As on a GPU: same weights to the bit, same losses in the same order, whole before each validation."""
     data = make_data(tiny_encoder)
     monkeypatch.setattr(Trainer, "_sparse_table", lambda self: None)
-    at_once, expected, _ = train(tiny_encoder, data, dropout=0.2, **options)
-    monkeypatch.setattr(Trainer, "_reads_late", lambda self: True)
     recorder, losses_seen = Recorder(), []
     classifier = new_classifier(tiny_encoder, 0.2)
+    at_once, expected, _ = train(tiny_encoder, data, dropout=0.2, **options)
+    monkeypatch.setattr(Trainer, "_reads_late", lambda self: True)
     new_trainer(classifier, data, observer=recorder, **options).fit(
         lambda: losses_seen.append(len(recorder.losses))
     )
@@ -390,6 +399,7 @@ def test_a_stop_with_a_step_unread_keeps_that_step(tiny_encoder, monkeypatch):
     assert len(recorder.losses) == 3
 
 
+@pytest.mark.usefixtures("operators_alone")
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("at_fault", range(0, 40, 8))
 def test_read_late_the_weights_are_those_before_the_step_that_was_not_finite(
