@@ -3,8 +3,8 @@
     python benchmarks/optimizer_step.py [--weights 86000000] [--threads 2] [--out FOLDER]
 
 86 million weights are those of BERT-base without its word embeddings, 10.6 million those of the default encoder. The
-gradient is in bf16 and a bf16 copy of the weights is written, as in training in bf16. Without kernels training goes the
-second way. Compilation by torch.compile counts separately; run it with an empty TORCHINDUCTOR_CACHE_DIR to see all of it.
+gradient is in bf16 and a bf16 copy of the weights is written, as in training in bf16. Without kernels training goes
+the second way. Compilation by torch.compile counts separately; an empty TORCHINDUCTOR_CACHE_DIR shows all of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from manylabel.modeling.native.kernels import GradientTable
 from manylabel.modeling.native.library import StepNumbers, library
 from manylabel.training.allocator import keeping_freed_memory
 from manylabel.training.flat_adamw import PIECE, FlatAdamW, Place, norm_of
-from manylabel.training.optimizer import ADAM_BETAS, ADAM_EPSILON
+from manylabel.training.optimizer import ADAM_EPSILON
 
 CONSOLE = Console() if sys.stdout.isatty() else Console(width=120)
 ROUNDS = 7
@@ -66,7 +66,7 @@ def main() -> None:
 def _kernels(weights: Tensor, gradient: Tensor, copy: Tensor) -> Callable[[], object]:
     """As `training.weights` goes about it where there are kernels."""
     moments = (torch.zeros_like(weights), torch.zeros_like(weights))
-    numbers = StepNumbers(SCALE, 1 - RATE * DECAY, RATE, 1.0, *ADAM_BETAS, ADAM_EPSILON)
+    numbers = StepNumbers(SCALE, 1 - RATE * DECAY, RATE, 1.0, 0.1, 0.999, 0.001, ADAM_EPSILON)
 
     def step() -> None:
         GradientTable([gradient], [0], [len(weights)]).norm()

@@ -35,10 +35,14 @@ KINDS = (
     ("compiled", r".*fused_(?!adamw).*|.*CompiledF.*|Torch-Compiled.*"),
     (
         "optimizer",
-        r"kernel chunk_squares|.*adam.*|.*Optimizer.*|_foreach_.*|linalg_vector_norm|norm|lerp_|addc.*_|sqrt|reciprocal",
+        r"kernel chunk_squares|.*adam.*|.*Optimizer.*|_foreach_.*|linalg_vector_norm|norm|lerp_|addc.*_|sqrt"
+        r"|reciprocal",
     ),
     ("embedding", r".*embedding.*|index_add_?|index_put_?|_index_put_impl_|scatter_add_?"),
-    ("casts, copies, gathers", r"copy_|_to_copy|to|clone|contiguous|cat|stack|index_select|index|.*Memcpy.*"),
+    (
+        "casts, copies, gathers",
+        r"copy_|_to_copy|to|clone|contiguous|cat|stack|index_select|index|.*Memcpy.*",
+    ),
     ("clearing, gradient sums", r"zero_|fill_|zeros.*|index_fill_?|add_|sum"),
     ("elementwise", r"add|mul_?|sub|div_?|where|.*elementwise.*"),
 )

@@ -119,7 +119,7 @@ def test_train_prints_the_figures_and_leaves_a_log(trained):
     assert set(figures["labels"]) == {"refund", "delivery", "praise"}
     assert figures["baseline"]["macro"]["roc_auc"] is not None
     events = [json.loads(line) for line in (out.parent / "model.log.jsonl").read_text().splitlines()]
-    assert {event["event"] for event in events} == {"stage", "step", "validation"}
+    assert {event["event"] for event in events} == {"session", "stage", "step", "validation"}
 
 
 def test_evaluate_as_json_is_only_json(trained, tiny_mails):

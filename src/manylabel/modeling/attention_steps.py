@@ -53,11 +53,11 @@ def _has_kernel(qkv_TE: Tensor, plan: HeadPlan) -> bool:
     """Whether the kernel takes these texts, which it then does faster.
 
     Milliseconds forward + back for 2,048 tokens and 12 heads, kernel / two products with their gathers, fp32, 2 cores
-    of an EPYC (AVX2), torch 2.13 (benchmarks/row_kernels.py):
+    of an EPYC (AVX2), torch 2.13 (benchmarks/row_kernels.py); the products' times differ up to twofold between runs:
 
         length        8           16           24           32           48           64
-        width 32  8.8/12.2     8.1/13.6     8.2/13.6     9.6/14.8    10.5/16.8    12.5/19.5
-        width 64  13.1/52.2   12.1/25.2    11.0/23.5    15.0/56.8    17.2/56.9    18.2/46.5
+        width 32  7.2/12.2     8.3/14.3     8.2/14.4     9.4/30.8    10.8/34.0    11.9/35.1
+        width 64  13.9/31.5   12.9/30.7    12.7/24.8    15.2/27.9    14.2/26.2    18.2/35.4
 
     Products in bf16 on AMX tiles are faster than that (see `attention.plain_is_faster`).
     """

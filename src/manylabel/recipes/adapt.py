@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from manylabel import __version__
 from manylabel.bundle.encoder_folder import check_encoder_target
 from manylabel.bundle.files import require_writable
 from manylabel.config.schema import RunSettings, TrainingSettings
@@ -29,7 +28,12 @@ from manylabel.recipes.check import max_length_findings
 from manylabel.recipes.fit import preflight, tell_after, tell_before, tell_unfreezing
 from manylabel.recipes.masked_figures import MaskedFigures, measure
 from manylabel.recipes.prepare import HEAD_FACTOR, has_trained_pooler
-from manylabel.recipes.provenance import describe_hardware, describe_versions, folder_fingerprint
+from manylabel.recipes.provenance import (
+    describe_engine,
+    describe_hardware,
+    describe_versions,
+    folder_fingerprint,
+)
 from manylabel.recipes.run import Run, opened_run, stopped
 from manylabel.text.masking import WordPieces
 from manylabel.text.segments import Sentences
@@ -161,9 +165,7 @@ def _identity(
         "texts": gathered.documents.fingerprint()[:16],
         "encoder": folder_fingerprint(source)[:16],
         "processes": processes.size,
-        "device": processes.device.type,
-        "number format": str(resolve_precision(settings.training.precision, processes.device)),
-        "manylabel": __version__,
+        **describe_engine(settings.training.precision, processes.device),
     }
 
 

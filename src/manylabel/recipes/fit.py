@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from manylabel.inference.backends.torch_backend import TorchBackend
 from manylabel.modeling.classifier import Classifier
 from manylabel.modeling.depth import num_encoder_layers, parameter_depths
 from manylabel.modeling.lora import add_lora, merge_lora
+from manylabel.modeling.native.library import library
 from manylabel.modeling.precision import resolve_precision
 from manylabel.modeling.pretraining import TrainableModel
 from manylabel.recipes.augment import described, examples_for, pass_for
@@ -36,6 +37,9 @@ from manylabel.training.passes import Pass
 from manylabel.training.preflight import GIB, free_memory
 from manylabel.training.processes import Processes
 from manylabel.values import Corpus, FloatArray, IntArray
+
+FORWARD_SHARE = 1 / 3
+"""Of the time of a text's forward and backward pass: the way back takes about twice as long (Kaplan et al. 2020)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +113,14 @@ def fit(parts: Parts, run: Run, processes: Processes, *, should_stop: Callable[[
     )
     a_pass = pass_for(settings)
     run.resume(trainer, settings.checkpoints, observer)
-    preflight(trainer, run, settings, observer, a_pass=a_pass)
     validation = parts.corpora.validation
+    encodings = parts.tokenizer.encode(validation.texts, validation.pairs)
+    validations = settings.training.epochs * settings.training.validations_per_epoch
+    validated = int(encodings.lengths_N.sum()) * validations // processes.size
+    preflight(trainer, run, settings, observer, a_pass=a_pass, validated_tokens=validated)
     validate = validation_score(
         TorchBackend(classifier, dtype=resolve_precision(settings.training.precision, processes.device)),
-        parts.tokenizer.encode(validation.texts, validation.pairs),
+        encodings,
         validation,
         token_budget=settings.inference.token_budget,
         processes=processes,
@@ -135,7 +142,8 @@ def tell_before(
     device = processes.device.type
     several = f"{counted(processes.size, 'process', 'processes')} ({device})"
     places = device if processes.size == 1 else several
-    observer.stage(f"Training {in_words(trained)} parameters on {places} in {str(dtype)[6:]}, "
+    plainly = ", without C++ kernels" if device == "cpu" and library() is None else ""
+    observer.stage(f"Training {in_words(trained)} parameters on {places} in {str(dtype)[6:]}{plainly}, "
                    f"rates {rates.encoder:g} and {rates.head:g} (head)")  # fmt: skip
 
 
@@ -177,9 +185,22 @@ def tell_after(outcome: Outcome, observer: Observer) -> None:
     )
 
 
-def preflight(trainer: Trainer, run: Run, settings: RunSettings, observer: Observer, *, a_pass: Pass) -> None:
-    """Say what the run will take; refuse a disk that cannot hold its checkpoints, warn of too little memory."""
+def preflight(
+    trainer: Trainer,
+    run: Run,
+    settings: RunSettings,
+    observer: Observer,
+    *,
+    a_pass: Pass,
+    validated_tokens: int = 0,
+) -> None:
+    """Say what the run will take; refuse a disk that cannot hold its checkpoints, warn of too little memory.
+
+    `validated_tokens` are those of all validations together.
+    """
     estimate = trainer.rehearse(a_pass)
+    seconds_of_validations = FORWARD_SHARE * estimate.seconds_per_token * validated_tokens
+    estimate = replace(estimate, seconds=estimate.seconds + seconds_of_validations)
     disk_bytes = estimate.checkpoint_bytes * (settings.checkpoints.keep + 1)
     run.require_space(disk_bytes)
     observer.stage(f"  estimate: {estimate.sentence()}, {disk_bytes / GIB:.1f} GiB of disk for checkpoints")

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from manylabel import __version__
 from manylabel.config.schema import RunSettings
 from manylabel.data.folds import Folds, make_folds
 from manylabel.errors import Finding, TrainingStopped, counted, told_together
@@ -35,7 +34,7 @@ from manylabel.recipes.kept_folds import (
     KeptFolds,
     file_name,
 )
-from manylabel.recipes.provenance import corpus_fingerprint, folder_fingerprint
+from manylabel.recipes.provenance import corpus_fingerprint, describe_engine, folder_fingerprint
 from manylabel.recipes.run import GO_ON, IDENTITY_SECTIONS
 from manylabel.training.observers import Observer
 from manylabel.training.processes import Processes
@@ -151,10 +150,8 @@ def fold_identity(corpus: Corpus, settings: RunSettings, folds: Folds, encoder_f
         "number of folds": folds.count,
         "folds": _digest(folds.fold_N, folds.cluster_N)[:16],
         "encoder": folder_fingerprint(encoder_folder)[:16],
-        "device": device.type,
-        "number format": str(resolve_precision(settings.training.precision, device)),
+        **describe_engine(settings.training.precision, device),
         "number format of predictions": str(resolve_precision(settings.inference.precision, device)),
-        "manylabel": __version__,
         **translations_identity(corpus),
     }
 

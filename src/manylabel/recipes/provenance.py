@@ -11,8 +11,9 @@ import torch
 
 from manylabel import __version__
 from manylabel.bundle.manifest import Provenance
-from manylabel.config.schema import RunSettings
+from manylabel.config.schema import Precision, RunSettings
 from manylabel.digest import sha256_of
+from manylabel.modeling.native.library import level
 from manylabel.modeling.precision import choose_device, resolve_precision
 from manylabel.recipes.adapted_encoder import adaptation_facts
 from manylabel.recipes.corpora import Corpora
@@ -64,6 +65,17 @@ def describe_hardware(settings: RunSettings) -> dict[str, str]:
         "device": device.type,
         "training precision": str(resolve_precision(settings.training.precision, device))[6:],
         "threads": str(torch.get_num_threads()),
+        "kernels": level(),
+    }
+
+
+def describe_engine(precision: Precision, device: torch.device) -> dict[str, str | int | float | bool | None]:
+    """What decides the last digits of a training beside data and settings: a run goes on only where it is the same."""
+    return {
+        "device": device.type,
+        "number format": str(resolve_precision(precision, device)),
+        "kernels": level(),
+        "manylabel": __version__,
     }
 
 

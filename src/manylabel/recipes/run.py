@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from manylabel import __version__
 from manylabel.config.schema import CheckpointSettings, RunSettings
 from manylabel.errors import Finding, TrainingError, TrainingStopped
-from manylabel.modeling.precision import resolve_precision
 from manylabel.recipes.corpora import Corpora
-from manylabel.recipes.provenance import corpus_fingerprint, folder_fingerprint
+from manylabel.recipes.provenance import corpus_fingerprint, describe_engine, folder_fingerprint
 from manylabel.text import token_cache
 from manylabel.text.token_cache import cached_encodings
 from manylabel.text.tokenizer import TextTokenizer
@@ -157,9 +155,7 @@ def identity_of(
         },
         "encoder": folder_fingerprint(encoder_folder)[:16],
         "processes": processes.size,
-        "device": processes.device.type,
-        "number format": str(resolve_precision(settings.training.precision, processes.device)),
-        "manylabel": __version__,
+        **describe_engine(settings.training.precision, processes.device),
     }
 
 

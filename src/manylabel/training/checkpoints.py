@@ -316,7 +316,9 @@ def _remove(folder: Path) -> None:
 
 def _warning(error: DamagedError, fallback: Checkpoint | None) -> Finding:
     going_on = (
-        "no whole checkpoint is left" if fallback is None else f"falling back to step {fallback.step:,}"
+        "no whole checkpoint is left, so training begins anew"
+        if fallback is None
+        else f"falling back to step {fallback.step:,}"
     )
     return Finding("T311", str(error.path), f"{error.what}; {going_on}", severity="warning")
 

@@ -92,8 +92,9 @@ class FlatAdamW:
             kept=1 - rate * weight_decay,
             rate=rate / (1 - beta1**step),
             root=(1 - beta2**step) ** 0.5,
-            beta1=beta1,
-            beta2=beta2,
+            new_mean=1 - beta1,
+            old_square=beta2,
+            new_square=1 - beta2,
             epsilon=ADAM_EPSILON,
         )
         gradients.adamw(self._values, (self._exp_avg, self._exp_avg_sq), copy, numbers)

@@ -316,9 +316,8 @@ class Trainer:
             num_layers=self._groups.num_layers,
             dtype=self._dtype,
         )
-        return Estimate(
-            seconds / int(lengths_N[part].sum()) * tokens, memory, required_bytes(self._tensors())
-        )
+        pace = seconds / int(lengths_N[part].sum())
+        return Estimate(pace * tokens, pace, memory, required_bytes(self._tensors()))
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Protocol, Self
@@ -160,6 +161,9 @@ class ConsoleObserver:
 class JsonLinesLog:
     """Everything as one JSON object a line; the file is written as the run goes, so a killed run leaves its story.
 
+    Each start of a run begins with a line `session` and its time (UTC); `after_seconds` counts from there. Epochs of
+    steps count from 1, as on the terminal.
+
     The file is begun with the first training step, so a run that is refused before leaves an older log as it was; a run
     that goes on from a checkpoint adds to it.
     When it cannot be written (a full disk), that is said once and the run goes on without it.
@@ -172,6 +176,7 @@ class JsonLinesLog:
         self._waiting: list[str] = []
         self._gave_up = False
         self._began = time.monotonic()
+        self._write("session", {"began": datetime.now(UTC).isoformat(timespec="seconds")})
 
     def __enter__(self) -> Self:
         """Use as a context manager; the file is closed at the end."""
@@ -190,7 +195,7 @@ class JsonLinesLog:
     def step(self, step: Step) -> None:
         """Log a step; the first one begins the file."""
         self._open("w" if step.step == 1 else "a")
-        self._write("step", asdict(step))
+        self._write("step", asdict(step) | {"epoch": step.epoch + 1})
 
     def validated(self, result: Validated) -> None:
         """Log a validation, which comes before any step where a run goes on after its last one."""

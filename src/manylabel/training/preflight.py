@@ -22,9 +22,10 @@ VALUES_PER_TOKEN = 34
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of training, bytes of memory, and bytes on disk of one checkpoint."""
+    """Seconds of all steps and of one token in them, bytes of memory, and bytes on disk of one checkpoint."""
 
     seconds: float
+    seconds_per_token: float
     memory_bytes: int
     checkpoint_bytes: int
 

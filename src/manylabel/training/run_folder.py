@@ -169,7 +169,7 @@ class RunFolder:
         count = f"{len(differing):,} thing{'s' if len(differing) > 1 else ''}"
         more = len(differing) - DIFFERENCES_SHOWN
         hidden = f" ({more:,} of them not listed)" if more > 0 else ""
-        way_out = "give the same settings to go on, or --fresh to discard that run"
+        way_out = "give the same data and settings to go on, or --fresh to discard that run"
         found = f"it holds a run that was not finished, and it differs from this one in {count}{hidden}"
         raise UsageError(
             Finding("U223", str(self._path), found, next_step=way_out),
@@ -209,7 +209,7 @@ def _read_identity(path: Path) -> dict[str, Value]:
 
 def _shown(identity: Mapping[str, Value], name: str) -> str:
     """A value as in the file, so that 1, 1.0 and true are three values."""
-    return json.dumps(identity[name], ensure_ascii=False) if name in identity else "not set"
+    return "not set" if identity.get(name) is None else json.dumps(identity[name], ensure_ascii=False)
 
 
 def _difference(now: str, former: str) -> str:

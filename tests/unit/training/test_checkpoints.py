@@ -237,8 +237,8 @@ def test_two_folders_that_changed_places_are_both_found(two, folder):
     found = two.newest()
     assert found.checkpoint is None
     assert [warning.found for warning in found.damaged] == [
-        "it belongs to step 10, not to step 20; no whole checkpoint is left",
-        "it belongs to step 20, not to step 10; no whole checkpoint is left",
+        "it belongs to step 10, not to step 20; no whole checkpoint is left, so training begins anew",
+        "it belongs to step 20, not to step 10; no whole checkpoint is left, so training begins anew",
     ]
 
 

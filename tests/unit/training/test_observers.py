@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -37,8 +38,18 @@ def test_the_log_begins_with_the_first_step(tmp_path):
     assert path.read_text() == "of an older run\n"
     with JsonLinesLog(path) as log:
         observe(log)
-    events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
-    assert events == ["stage", "step", "step", "step", "validation", "stage"]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == [
+        "session",
+        "stage",
+        "step",
+        "step",
+        "step",
+        "validation",
+        "stage",
+    ]
+    assert abs(datetime.fromisoformat(lines[0]["began"]) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert lines[2]["epoch"] == 1
 
 
 @pytest.mark.parametrize("place", ["/dev/full", "absent/folder/log.jsonl"])
@@ -146,6 +157,7 @@ def test_a_validation_is_logged_where_no_step_was_left(tmp_path):
         log.validated(Validated(20, 1.0, 0.5, True))
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == [
         "step",
+        "session",
         "stage",
         "validation",
     ]

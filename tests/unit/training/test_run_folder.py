@@ -220,9 +220,10 @@ def test_a_run_of_another_identity_is_refused_with_both_values(path, value):
         assert CheckpointStore(run.checkpoints, keep=2).steps() == (10,)
     first, second = refused.value.findings
     assert "differs from this one in 1 thing" in first.found
-    assert "the same settings to go on, or --fresh to discard that run" in first.next_step
+    assert "the same data and settings to go on, or --fresh to discard that run" in first.next_step
     assert second.place == "training.epochs"
-    assert second.found == f"{json.dumps(value)} now, 3 in that run"
+    now = "not set" if value is None else json.dumps(value)
+    assert second.found == f"{now} now, 3 in that run"
     assert (path / "run.json").read_bytes() == before
 
 

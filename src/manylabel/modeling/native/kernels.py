@@ -25,7 +25,7 @@ WIDEST_HEAD = 64
 """WIDEST of attention.cpp."""
 CHUNK = 1 << 14
 """CHUNK of optimizer.cpp."""
-WORDS = 2**63
+LARGEST_SEED = 2**63 - 1
 
 
 def serves(*tensors: Tensor) -> bool:
@@ -43,7 +43,7 @@ def serves(*tensors: Tensor) -> bool:
 
 def draw_mask(mask: Tensor, *, dropped: int, scale: float) -> None:
     """Fill `mask`: `dropped` of 65,536 values with 0, the others with `scale`; PyTorch's generator gives the seed."""
-    seed = int(torch.empty((), dtype=torch.int64).random_(0, WORDS - 1))
+    seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_(0, LARGEST_SEED))
     _call("draw_mask", mask, mask.numel(), seed, dropped, scale)
 
 
@@ -94,7 +94,7 @@ def unjoin(
         torch.empty_like(weight_D),
         total_TD.new_empty(width),
     )
-    partial = weight_D.new_empty(torch.get_num_threads(), 3, width)
+    partial = _partial(3 * width)
     _call(
         "unjoin",
         *(gradient_TD, total_TD, mean_T, inverse_T, mask_TD, weight_D),
@@ -187,7 +187,7 @@ class GradientTable:
 
 def _partial(width: int) -> Tensor:
     """Where every thread adds up its own rows."""
-    return torch.empty(torch.get_num_threads(), width)
+    return torch.empty(torch.get_num_threads(), width, dtype=torch.float32, device="cpu")
 
 
 def _call(name: str, *arguments: Any, dtype: torch.dtype | None = None) -> None:  # noqa: ANN401

@@ -1,15 +1,16 @@
 """The shared library of C++ kernels for this processor, where the installation built one; called by `kernels`.
 
-`hatch_build.py` compiles `source/` for two levels of x86-64 when manylabel is installed on Linux and finds a C++
-compiler. Elsewhere everything runs on PyTorch's own operators: slower, with the same results up to rounding.
+`hatch_build.py` compiles `source/` for two levels of x86-64 when manylabel is installed on Linux and finds g++.
+Elsewhere everything runs on PyTorch's own operators: slower, equal up to rounding but for dropout's random numbers.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ctypes import c_float, c_int, c_int64, c_uint64, c_void_p
+from ctypes import c_char_p, c_float, c_int, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,7 +37,8 @@ class StepNumbers(ctypes.Structure):
     """`Step` of optimizer.cpp."""
 
     _fields_ = tuple(
-        (name, c_float) for name in ("scale", "kept", "rate", "root", "beta1", "beta2", "epsilon")
+        (name, c_float)
+        for name in ("scale", "kept", "rate", "root", "new_mean", "old_square", "new_square", "epsilon")
     )
 
 
@@ -49,7 +51,6 @@ class Library:
     attend_back: Any
     chunk_squares: Any
     adamw: Any
-    default_threads: Any
 
 
 class _Switch:
@@ -61,6 +62,11 @@ class _Switch:
 def library() -> Library | None:
     """The library for this processor; None where there is none."""
     return _loaded() if _Switch.is_on else None
+
+
+def level() -> str:
+    """The level of x86-64 that the library in use is compiled for, or `none`."""
+    return "none" if library() is None else VARIANTS[torch.backends.cpu.get_cpu_capability()]
 
 
 @contextmanager
@@ -79,13 +85,30 @@ def library_path() -> Path | None:
     return None if level is None else Path(__file__).parent / f"kernels-{level}.so"
 
 
+def source_digest() -> str:
+    """SHA-256 of the source that lies beside this module; `hatch_build.py` writes the same into what it compiles."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "source").iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 @lru_cache(maxsize=1)
 def _loaded() -> Library | None:
+    """The library, if it can be loaded, is made of this source, and shares its threads with PyTorch."""
     path = library_path()
     if path is None or not path.is_file():
         return None
-    # PyTorch is imported by now, so its OpenMP library is there already and is used for both: one pool of threads.
-    opened = ctypes.CDLL(str(path))
+    try:
+        opened = ctypes.CDLL(str(path))
+        told = _typed(opened, "source_digest", (), c_char_p)().decode()
+    except (
+        OSError,
+        AttributeError,
+    ):  # no OpenMP library, a folder without the right to execute, a damaged file
+        return None
+    if told != source_digest() or not _shares_threads(opened):
+        return None
     return Library(
         {
             (name, dtype): _typed(opened, f"{name}_{suffix}", types)
@@ -96,8 +119,20 @@ def _loaded() -> Library | None:
         _typed(opened, "attend_back", (*[POINTER] * 4, SIZE, *[COUNT] * 3)),
         _typed(opened, "chunk_squares", (POINTER, POINTER, SIZE, POINTER, COUNT)),
         _typed(opened, "adamw", (*[POINTER] * 6, SIZE, ctypes.POINTER(StepNumbers), COUNT)),
-        _typed(opened, "default_threads", (), c_int),
     )
+
+
+def _shares_threads(opened: ctypes.CDLL) -> bool:
+    """Whether PyTorch, which is loaded already, uses the same OpenMP library.
+
+    With pools of their own, the threads of one would wait for the cores that those of the other keep busy.
+    """
+    before = torch.get_num_threads()  # Asked for the first time, PyTorch sets its number.
+    opened.set_num_threads(before + 1)
+    try:
+        return torch.get_num_threads() == before + 1
+    finally:
+        opened.set_num_threads(before)
 
 
 def _typed(opened: ctypes.CDLL, name: str, types: tuple[Any, ...], result: Any = None) -> Any:  # noqa: ANN401

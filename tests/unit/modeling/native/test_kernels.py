@@ -1,5 +1,9 @@
 """Every C++ kernel against PyTorch in fp64, and against a Philox written out here, whose test vector is Random123's."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -95,7 +99,7 @@ def test_join_and_its_way_back(dtype, shape, has_mask):
     back = kernels.unjoin(gradient, (sum_before_the_norm, mean, inverse), mask, weight)
     assert_near(back.to_kept_TD, inputs[1].grad, dtype)
     assert_near(back.to_changed_TD, inputs[0].grad, dtype)
-    assert_near(back.to_weight_D, inputs[2].grad, torch.float32 if dtype == torch.float32 else dtype)
+    assert_near(back.to_weight_D, inputs[2].grad, dtype)
     assert_near(back.to_bias_D, inputs[3].grad, torch.float32)
     scale = inputs[0].grad.abs().sum(0).max()
     assert (
@@ -165,6 +169,39 @@ def test_attention_tells_of_what_is_no_number_in_that_text_alone():
     assert context[4:].isfinite().all()
 
 
+@pytest.mark.parametrize("length", [5, 20])
+def test_what_is_no_number_stays_in_its_text_on_the_way_back(length):
+    """The memory a thread works in still holds the text before: 64 tokens of NaN."""
+    qkv, gradient = randn(64 + length, 3 * 16), randn(64 + length, 16, seed=2)
+    qkv[:64] = torch.nan
+    gradient[:64] = torch.nan
+    starts = torch.tensor([0, 64, 64 + length], dtype=torch.int32)
+    back = kernels.attention_gradient(qkv, starts, gradient, 1)
+    assert back[:64].isnan().all()
+    assert back[64:].isfinite().all()
+
+
+FEWER_THREADS = """
+import torch
+from manylabel.modeling.native import kernels
+torch.set_num_threads(4)
+x, gradient = torch.randn(50, 24), torch.ones(50, 24)
+expected = torch.ops.aten.gelu_backward(gradient, x)
+summed = kernels.gelu_gradient(gradient, x)
+assert kernels.serves(x)
+torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-5)
+torch.testing.assert_close(summed, expected.sum(0), rtol=0, atol=1e-4)
+"""
+
+
+def test_all_rows_are_counted_where_openmp_gives_fewer_threads():
+    limited = os.environ | {"OMP_THREAD_LIMIT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", FEWER_THREADS], env=limited, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("size", [1, 16_384, 40_000])
 def test_the_norm_of_gradients_of_both_formats_and_of_none(size):
     gradients = [randn(size), randn(5, dtype=torch.bfloat16), None, randn(300, 3)[:, 1]]
@@ -174,6 +211,12 @@ def test_the_norm_of_gradients_of_both_formats_and_of_none(size):
     gradients[1][2] = torch.nan
     assert np.isnan(kernels.GradientTable(gradients[1:2], [0], [5]).norm())
     assert kernels.GradientTable([], [], []).norm() == 0.0
+
+
+def numbers_of(step):
+    """Half of every gradient, rate 1e-2, decay 0.1."""
+    rate, root = 1e-2 / (1 - 0.9**step), (1 - 0.999**step) ** 0.5
+    return StepNumbers(0.5, 1 - 1e-2 * 0.1, rate, root, 1 - 0.9, 0.999, 1 - 0.999, 1e-8)
 
 
 def test_adamw_is_torchs_for_gradients_of_both_formats_and_of_none():
@@ -192,9 +235,7 @@ def test_adamw_is_torchs_for_gradients_of_both_formats_and_of_none():
             None,
             randn(30, seed=9),
         ]
-        numbers = StepNumbers(
-            0.5, 1 - 1e-2 * 0.1, 1e-2 / (1 - 0.9**step), (1 - 0.999**step) ** 0.5, 0.9, 0.999, 1e-8
-        )
+        numbers = numbers_of(step)
         kernels.GradientTable(gradients, starts, sizes).adamw(values, moments, copy, numbers)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient.float() * 0.5
@@ -211,7 +252,7 @@ def test_bf16_is_rounded_as_torch_rounds():
     copy = torch.zeros(len(weights), dtype=torch.bfloat16)
     moments = (torch.zeros_like(weights), torch.zeros_like(weights))
     table = kernels.GradientTable([None], [0], [len(weights)])
-    table.adamw(weights, moments, copy, StepNumbers(1.0, 1.0, 0.0, 1.0, 0.9, 0.999, 1e-8))
+    table.adamw(weights, moments, copy, StepNumbers(1.0, 1.0, 0.0, 1.0, 0.1, 0.999, 0.001, 1e-8))
     assert torch.equal(copy, weights.bfloat16())
 
 

@@ -64,7 +64,7 @@ static_assert(LONGEST == WIDEST && LONGEST / 8 <= 8, "one stride, at most eight 
 
 static inline int rounded(int count) { return (count + W - 1) / W * W; }
 
-// The rows of a text, with zeros up to whole registers and to a whole block of eight rows.
+// The rows of a text, with zeros up to whole registers in both directions.
 static inline void fetch(float to[][WIDEST], const float *from, int64_t stride, int l, int d) {
     for (int i = 0; i < l; i++) {
         int c = 0;
@@ -72,7 +72,7 @@ static inline void fetch(float to[][WIDEST], const float *from, int64_t stride, 
         for (; c < d; c++) to[i][c] = from[i * stride + c];
         for (; c < rounded(d); c++) to[i][c] = 0.0f;
     }
-    for (int i = l; i % 8; i++)
+    for (int i = l; i < rounded(l); i++)
         for (int c = 0; c < rounded(d); c += W) write_vector(to[i] + c, Vector{});
 }
 
@@ -113,9 +113,9 @@ static inline void turn_block(float to[][LONGEST], const float from[][WIDEST], i
     }
 }
 
-// Columns from l to the end of the last block of eight become zero; what follows up to whole registers is left as it is.
+// Columns from l on become zero up to whole registers, as the rows they come from are.
 static inline void turn(float to[][LONGEST], const float from[][WIDEST], int l, int d) {
-    for (int i = 0; i < l; i += 8)
+    for (int i = 0; i < rounded(l); i += 8)
         for (int c = 0; c < d; c += 8) turn_block(to, from, i, c);
 }
 

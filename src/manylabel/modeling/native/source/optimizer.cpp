@@ -46,9 +46,10 @@ EXPORTED void chunk_squares(const Slot *slots, const int64_t *first, int64_t num
     }
 }
 
-// The numbers of one step; `rate` is divided by the first bias correction, `root` is that of the second.
+// The numbers of one step: what gradients and weights are multiplied by, the rate divided by the first bias correction,
+// the root of the second, and what each moment takes (`new_*`) of the gradient.
 struct Step {
-    float scale, kept, rate, root, beta1, beta2, epsilon;
+    float scale, kept, rate, root, new_mean, old_square, new_square, epsilon;
 };
 
 template <class Number, bool HAS_GRADIENT, bool HAS_COPY>
@@ -57,8 +58,8 @@ static void update(float *weight, float *mean, float *square, Brain *copy, const
 #pragma omp simd
     for (int64_t i = 0; i < size; i++) {
         const float given = HAS_GRADIENT ? read(gradient[i]) * step.scale : 0.0f;
-        const float first = mean[i] + (given - mean[i]) * (1.0f - step.beta1);
-        const float second = square[i] * step.beta2 + given * given * (1.0f - step.beta2);
+        const float first = mean[i] + (given - mean[i]) * step.new_mean;
+        const float second = square[i] * step.old_square + given * given * step.new_square;
         const float changed =
             weight[i] * step.kept - step.rate * first / (__builtin_sqrtf(second) / step.root + step.epsilon);
         mean[i] = first;

@@ -3,6 +3,7 @@
 //
 // Sums over rows (gradients of biases and of normalisation) are made by every thread for its own rows in `partial`
 // [threads, sums, width] and then added up in the order of the threads: the same bits for the same number of threads.
+// OpenMP may give fewer threads than were asked for (OMP_THREAD_LIMIT); what counts is how many there are.
 #include <omp.h>
 
 #include "numbers.hpp"
@@ -57,27 +58,27 @@ static void draw_mask(Number *mask, int64_t size, uint64_t seed, uint16_t droppe
     }
 }
 
+// kept + mask * changed in the place of `changed`; without a mask `mask` is null. Returns the sum of the row.
+template <class Number, bool HAS_MASK>
+static inline float add_row(Number *changed, const Number *kept, const Number *mask, int64_t width) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < width; i++) {
+        write(changed[i], read(kept[i]) + read(changed[i]) * (HAS_MASK ? read(mask[i]) : 1.0f));
+        sum += read(changed[i]);
+    }
+    return sum;
+}
+
 template <class Number>
 static void join(Number *total, const Number *kept, const Number *mask, const float *weight, const float *bias,
                  Number *result, float *mean, float *inverse, int64_t rows, int64_t width, float eps, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         Number *sum_D = total + row * width, *result_D = result + row * width;
-        const Number *kept_D = kept + row * width, *mask_D = mask ? mask + row * width : nullptr;
-        float sum = 0.0f;
-        if (mask_D) {
-#pragma omp simd reduction(+ : sum)
-            for (int64_t i = 0; i < width; i++) {
-                write(sum_D[i], read(kept_D[i]) + read(mask_D[i]) * read(sum_D[i]));
-                sum += read(sum_D[i]);
-            }
-        } else {
-#pragma omp simd reduction(+ : sum)
-            for (int64_t i = 0; i < width; i++) {
-                write(sum_D[i], read(kept_D[i]) + read(sum_D[i]));
-                sum += read(sum_D[i]);
-            }
-        }
+        const Number *kept_D = kept + row * width;
+        const float sum = mask ? add_row<Number, true>(sum_D, kept_D, mask + row * width, width)
+                               : add_row<Number, false>(sum_D, kept_D, mask, width);
         const float centre = sum / float(width);
         float squares = 0.0f;
 #pragma omp simd reduction(+ : squares)
@@ -96,12 +97,53 @@ static void join(Number *total, const Number *kept, const Number *mask, const fl
 
 // Adds up what the threads have in `partial` [threads, sums, width] and writes sum `which`.
 template <class Number>
-static void gather_sum(Number *sum_D, const float *partial, int which, int sums, int64_t width, int threads) {
+static void gather_sum(Number *sum_D, const float *partial, int which, int sums, int64_t width, int team) {
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < width; i++) {
         float sum = 0.0f;
-        for (int thread = 0; thread < threads; thread++) sum += partial[(thread * sums + which) * width + i];
+        for (int thread = 0; thread < team; thread++) sum += partial[(thread * sums + which) * width + i];
         write(sum_D[i], sum);
+    }
+}
+
+// One row of a normalisation: what it was made of, and the gradient that came back to its result.
+template <class Number>
+struct Row {
+    const Number *gradient, *total;
+    float centre, over;
+    float normal(int64_t i) const { return (read(total[i]) - centre) * over; }
+};
+
+// Adds to the sums of the weight's and the bias's gradients; returns the means that the row's own gradient needs.
+struct Means {
+    float plain, along;
+};
+
+template <class Number>
+static inline Means add_to_sums(const Row<Number> row, const float *weight, float *weight_sum, float *bias_sum,
+                                int64_t width) {
+    float plain = 0.0f, along = 0.0f;
+#pragma omp simd reduction(+ : plain, along)
+    for (int64_t i = 0; i < width; i++) {
+        const float given = read(row.gradient[i]), normal = row.normal(i);
+        weight_sum[i] += given * normal;
+        bias_sum[i] += given;
+        plain += given * weight[i];
+        along += given * weight[i] * normal;
+    }
+    return {plain / float(width), along / float(width)};
+}
+
+template <class Number, bool HAS_MASK>
+static inline void unjoin_row(const Row<Number> row, const Means means, const float *weight, const Number *mask,
+                              Number *to_kept, Number *to_changed, float *changed_sum, int64_t width) {
+#pragma omp simd
+    for (int64_t i = 0; i < width; i++) {
+        const float back = row.over * (read(row.gradient[i]) * weight[i] - means.plain - row.normal(i) * means.along);
+        const float through = HAS_MASK ? back * read(mask[i]) : back;
+        write(to_kept[i], back);
+        write(to_changed[i], through);
+        changed_sum[i] += through;
     }
 }
 
@@ -111,51 +153,24 @@ static void unjoin(const Number *gradient, const Number *total, const float *mea
                    float *to_bias, Number *to_changed_sum, float *partial, int64_t rows, int64_t width, int threads) {
 #pragma omp parallel num_threads(threads)
     {
-        const int thread = omp_get_thread_num();
-        const Share share(rows, thread, threads);
+        const int thread = omp_get_thread_num(), team = omp_get_num_threads();
+        const Share share(rows, thread, team);
         float *weight_D = partial + thread * 3 * width, *bias_D = weight_D + width, *changed_D = bias_D + width;
         memset(weight_D, 0, sizeof(float) * 3 * width);
-        for (int64_t row = share.begin; row < share.end; row++) {
-            const Number *gradient_D = gradient + row * width, *total_D = total + row * width;
-            const Number *mask_D = mask ? mask + row * width : nullptr;
-            Number *kept_D = to_kept + row * width, *other_D = to_changed + row * width;
-            const float centre = mean[row], over = inverse[row];
-            float sum = 0.0f, along = 0.0f;
-#pragma omp simd reduction(+ : sum, along)
-            for (int64_t i = 0; i < width; i++) {
-                const float normal = (read(total_D[i]) - centre) * over, given = read(gradient_D[i]);
-                weight_D[i] += given * normal;
-                bias_D[i] += given;
-                sum += given * weight[i];
-                along += given * weight[i] * normal;
-            }
-            sum /= float(width);
-            along /= float(width);
-            if (mask_D) {
-#pragma omp simd
-                for (int64_t i = 0; i < width; i++) {
-                    const float normal = (read(total_D[i]) - centre) * over;
-                    const float back = over * (read(gradient_D[i]) * weight[i] - sum - normal * along);
-                    const float through = back * read(mask_D[i]);
-                    write(kept_D[i], back);
-                    write(other_D[i], through);
-                    changed_D[i] += through;
-                }
-            } else {
-#pragma omp simd
-                for (int64_t i = 0; i < width; i++) {
-                    const float normal = (read(total_D[i]) - centre) * over;
-                    const float back = over * (read(gradient_D[i]) * weight[i] - sum - normal * along);
-                    write(kept_D[i], back);
-                    write(other_D[i], back);
-                    changed_D[i] += back;
-                }
-            }
+        for (int64_t index = share.begin; index < share.end; index++) {
+            const int64_t at = index * width;
+            const Row<Number> row{gradient + at, total + at, mean[index], inverse[index]};
+            const Means means = add_to_sums(row, weight, weight_D, bias_D, width);
+            if (mask)
+                unjoin_row<Number, true>(row, means, weight, mask + at, to_kept + at, to_changed + at, changed_D,
+                                         width);
+            else
+                unjoin_row<Number, false>(row, means, weight, mask, to_kept + at, to_changed + at, changed_D, width);
         }
 #pragma omp barrier
-        gather_sum(to_weight, partial, 0, 3, width, threads);
-        gather_sum(to_bias, partial, 1, 3, width, threads);
-        gather_sum(to_changed_sum, partial, 2, 3, width, threads);
+        gather_sum(to_weight, partial, 0, 3, width, team);
+        gather_sum(to_bias, partial, 1, 3, width, team);
+        gather_sum(to_changed_sum, partial, 2, 3, width, team);
     }
 }
 
@@ -189,8 +204,8 @@ static void gelu_back(Number *gradient, const Number *x, Number *sum, float *par
                       int threads) {
 #pragma omp parallel num_threads(threads)
     {
-        const int thread = omp_get_thread_num();
-        const Share share(rows, thread, threads);
+        const int thread = omp_get_thread_num(), team = omp_get_num_threads();
+        const Share share(rows, thread, team);
         float *sum_N = partial + thread * width;
         memset(sum_N, 0, sizeof(float) * width);
         for (int64_t row = share.begin; row < share.end; row++) {
@@ -206,7 +221,7 @@ static void gelu_back(Number *gradient, const Number *x, Number *sum, float *par
             }
         }
 #pragma omp barrier
-        gather_sum(sum, partial, 0, 1, width, threads);
+        gather_sum(sum, partial, 0, 1, width, team);
     }
 }
 
@@ -237,5 +252,9 @@ FOR_BOTH(gelu, GELU, (x, result, size, threads))
 #define GELU_BACK(N) (N * gradient, const N *x, N *sum, float *partial, int64_t rows, int64_t width, int threads)
 FOR_BOTH(gelu_back, GELU_BACK, (gradient, x, sum, partial, rows, width, threads))
 
-// Threads that a parallel region would get here: PyTorch's number where both use one OpenMP library.
-EXPORTED int default_threads(void) { return omp_get_max_threads(); }
+// With these `library.py` finds out whether PyTorch uses this OpenMP library too.
+EXPORTED int num_threads(void) { return omp_get_max_threads(); }
+EXPORTED void set_num_threads(int count) { omp_set_num_threads(count); }
+
+// What the library was compiled from.
+EXPORTED const char *source_digest(void) { return SOURCE_DIGEST; }
