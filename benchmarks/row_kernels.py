@@ -3,9 +3,10 @@
     python benchmarks/row_kernels.py [--data FOLDER] [--encoder both] [--lengths goemotions] [--rounds 5] [--out FOLDER]
 
 Kernels: milliseconds forward + back for 640 tokens, in fp32 and in bf16, whose operators are measured although an
-installation may train in fp32; attention of texts of almost one length, 2,048 tokens, in fp32. Steps: the loop over 12 batches
-of 32 texts (BERT-base 6) in the number format that training chooses here, with and without kernels in turn, each once
-over the sample before it is timed; medians over the rounds. Losses apart: largest relative difference without dropout.
+installation may train in fp32; attention of texts of almost one length, 2,048 tokens, in fp32. Steps: the loop over 12
+batches of 32 texts (BERT-base 6) in the number format that training chooses here, with and without kernels in turn,
+each once over the sample before it is timed; medians over the rounds. Losses apart: largest relative difference without
+dropout.
 """
 
 from __future__ import annotations
