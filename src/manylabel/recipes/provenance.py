@@ -65,7 +65,7 @@ def describe_hardware(settings: RunSettings) -> dict[str, str]:
         "device": device.type,
         "training precision": str(resolve_precision(settings.training.precision, device))[6:],
         "threads": str(torch.get_num_threads()),
-        "kernels": level(),
+        "kernels": _kernels(device),
     }
 
 
@@ -74,9 +74,14 @@ def describe_engine(precision: Precision, device: torch.device) -> dict[str, str
     return {
         "device": device.type,
         "number format": str(resolve_precision(precision, device)),
-        "kernels": level(),
+        "kernels": _kernels(device),
         "manylabel": __version__,
     }
+
+
+def _kernels(device: torch.device) -> str:
+    """The C++ kernels that take part."""
+    return level() if device.type == "cpu" else "none"
 
 
 def corpus_fingerprint(corpus: Corpus) -> str:
