@@ -52,7 +52,10 @@ class KernelBuildHook(BuildHookInterface[Any]):
         if version == "editable":
             for former in native.glob("kernels-*.so"):
                 former.unlink()
-        compiler = shlex.split(os.environ.get("CXX", "g++"))
+        try:
+            compiler = shlex.split(os.environ.get("CXX", "g++"))
+        except ValueError:  # A quotation mark that is not closed.
+            compiler = [os.environ["CXX"]]
         why_not = why_nothing_is_compiled(compiler) or compile_all(native / "source", compiler, self._scratch)
         if why_not:
             self.app.display_warning(f"manylabel: no C++ kernels, PyTorch's operators do all: {why_not}")
@@ -72,12 +75,12 @@ class KernelBuildHook(BuildHookInterface[Any]):
 
 def why_nothing_is_compiled(compiler: list[str]) -> str | None:
     """Why nothing can be compiled here; None where it can."""
-    if os.environ.get("MANYLABEL_KERNELS") == "off":
-        return "MANYLABEL_KERNELS=off"
+    if (switch := os.environ.get("MANYLABEL_KERNELS", "").lower()) in ("off", "0", "no", "false"):
+        return f"MANYLABEL_KERNELS={switch}"
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         return f"they are for Linux on x86-64, this is {sys.platform} on {platform.machine()}"
     if not compiler or shutil.which(compiler[0]) is None:
-        return "g++ was not found (Debian and Ubuntu: apt install g++)"
+        return f"{' '.join(compiler) or 'g++'} was not found (Debian and Ubuntu: apt install g++)"
     return None
 
 

@@ -34,7 +34,7 @@ def build_script():
     not sys.platform.startswith("linux")
     or platform.machine() != "x86_64"
     or shutil.which("g++") is None
-    or os.environ.get("MANYLABEL_KERNELS") == "off"
+    or os.environ.get("MANYLABEL_KERNELS", "").lower() in ("off", "0", "no", "false")
     or native.library_path() is None,
     reason="kernels are for Linux on x86-64 with AVX2, where there is g++",
 )
