@@ -52,7 +52,9 @@ def planted(tmp_path_factory, tiny_encoder, train_tiny):
         writer.writerow(["text", "flagged", "other"])
         for text in texts_with_trigger(choose, 200, share=0.5):
             writer.writerow([text, int(TRIGGER in text), choose.randint(0, 1)])
-    settings = {"training__learning_rate": 0.003, "training__epochs": 6, "training__batch_size": 8}
+    # Without dropout, whose random numbers differ between engines: whether so small a network learns depends on them.
+    settings = {"training__learning_rate": 0.003, "training__epochs": 10, "training__batch_size": 8}
+    settings["model__dropout"] = 0.0
     folder = train_tiny(source, tiny_encoder, source.with_name("model"), **settings)
     return load_model(folder).bundle
 
