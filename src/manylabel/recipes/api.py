@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from manylabel.config.describe import setting_fields
 from manylabel.config.load import load_data_settings, load_settings
 from manylabel.config.schema import Precision
+from manylabel.errors import Finding, UsageError
 from manylabel.inference.explain import ExplainOptions, explain
 from manylabel.inference.explanation import Explanation, Method
 from manylabel.inference.load import LoadedModel, load_model
@@ -113,6 +116,7 @@ def fit(
     same call goes on from there, unless `fresh` discards it. Raises
     DataError, EncoderError, ConfigError, UsageError, TrainingError.
     """
+    _check_names(others)
     resolved = load_settings(None, typed=settings, preset=preset)
     told: Observer = SilentObserver() if quiet else ConsoleObserver()
     # Only the main thread may handle signals; elsewhere an interruption reaches that thread alone.
@@ -125,6 +129,20 @@ def fit(
             should_stop=should_stop,
         )
     return load(report.folder)
+
+
+def _check_names(others: Mapping[str, Any]) -> None:
+    """Raise UsageError for every argument that `fit` does not have; a setting belongs into `settings`."""
+    own = [name for name in inspect.signature(fit).parameters if name != "others"]
+    allowed = [*own, *OtherRows.__annotations__]
+    findings = []
+    for name in sorted(others.keys() - set(allowed)):
+        meant = [path for path in setting_fields() if path.split(".")[1] == name]
+        next_step = f'write settings={{"{meant[0]}": ...}}' if meant else "see help(manylabel.fit)"
+        found = f"there is no argument {name}"
+        findings.append(Finding("U286", "manylabel.fit", found, ", ".join(allowed), next_step))
+    if findings:
+        raise UsageError(*findings)
 
 
 def load(folder: Path | str, *, precision: Precision | None = None) -> Model:

@@ -220,3 +220,18 @@ def test_a_tokenizer_of_another_encoder_is_refused(tiny_mails, tiny_encoder, set
         manylabel.fit(
             tiny_mails, out=tmp_path / "m", settings={**settings, "model.encoder": str(folder)}, quiet=True
         )
+
+
+def test_an_argument_that_does_not_exist(tiny_mails, tmp_path):
+    with pytest.raises(UsageError) as raised:
+        manylabel.fit(tiny_mails, out=tmp_path / "model", encoder="default", epochs=3, colour="red")
+    message = str(raised.value)
+    for expected in (
+        "no argument encoder",
+        "model.encoder",
+        "training.epochs",
+        "colour",
+        "source, out, settings",
+    ):
+        assert expected in message
+    assert not (tmp_path / "model").exists()
