@@ -4,8 +4,9 @@
     python benchmarks/recipes.py FOLDER --rows 43410       # all training rows; hours on 2 cores
 
 By default 4,000 training rows drawn with one seed and 2 epochs, so that all rows take about 40 minutes on 2 cores with
-AMX. Epoch and thresholds come from the dev split, figures from the whole official test split, both scored in the
-precision of training. Results are written after every run; a run that is in the file already is not made again.
+AMX and two to three hours without. Epoch and thresholds come from the dev split, figures from the whole official test
+split, both scored in the precision of training. Results are written after every run; a run that is in the file already
+is not made again, so a stopped command goes on (on another day with --file).
 """
 
 from __future__ import annotations
@@ -70,11 +71,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=4000, help="training rows")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--file", type=Path, help="results to go on from, instead of today's")
     parser.add_argument("--only", help="recipes whose name contains this")
     parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
     arguments = parser.parse_args()
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    target = RESULTS / f"{day}-recipes-goemotions-{arguments.rows}.json"
+    target = arguments.file or RESULTS / f"{day}-recipes-goemotions-{arguments.rows}.json"
     runs: list[dict[str, Any]] = json.loads(target.read_text())["runs"] if target.exists() else []
     if not arguments.table:
         corpora = read(arguments.folder, arguments.rows)
@@ -126,7 +128,7 @@ def write(target: Path, runs: list[dict[str, Any]], num_rows: int) -> None:
 
 
 def table_of(runs: list[dict[str, Any]]) -> Table:
-    """Mean and half the range over the seeds, best average precision first."""
+    """Mean and half the range over the seeds, best average precision first, and the least disturbed time."""
     rows = []
     for name in dict.fromkeys(run["recipe"] for run in runs):
         own = [run for run in runs if run["recipe"] == name]
@@ -134,7 +136,7 @@ def table_of(runs: list[dict[str, Any]]) -> Table:
         spreads = {
             figure: max(run[figure] for run in own) - min(run[figure] for run in own) for figure in FIGURES
         }
-        seconds = statistics.median(run["training_seconds"] for run in own)
+        seconds = min(run["training_seconds"] for run in own)
         rows.append((means["average_precision"], name, means, spreads, seconds, len(own)))
     table = Table("recipe", "macro avg prec", "macro ROC-AUC", "macro F1", "seconds", "seeds", box=None)
     for _, name, means, spreads, seconds, count in sorted(rows, reverse=True, key=lambda row: row[0]):
